@@ -1,0 +1,1 @@
+//! Harness for the root tests: builds the test programs and runs the tracer on them.

@@ -1,0 +1,297 @@
+//! The structs that kernel and user space share. All `repr(C)`, integers only, explicit padding, size asserted.
+
+use crate::{
+    limits,
+    peak::{ScopePeak, StackPeak},
+    unwind::Step,
+};
+
+/// What the loader tells the programs; one element, written by the loader, read at every hit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Control {
+    /// Index of the mapping list in force: 0 or 1 (the other half of the array is being written).
+    pub mapping_half: u32,
+    /// Number of mappings in that half.
+    pub n_mappings: u32,
+    /// Raised with each new mapping list; part of the pc cache's key.
+    pub generation: u32,
+    /// The target's process id in the initial namespace; 0 = probes are attached, but nothing is traced.
+    pub tgid: u32,
+    /// Size of the thread table minus one (a power of two minus one).
+    pub thread_mask: u32,
+    /// Size of the stack index minus one (a power of two minus one).
+    pub stack_mask: u32,
+    /// Stacks that the tables can hold.
+    pub max_stacks: u32,
+    /// Words that the frame pool can hold.
+    pub max_frame_words: u32,
+    /// Run-time address of `_r_debug.r_state` in the target's dynamic loader; 0 = unknown.
+    pub r_state_addr: u64,
+    /// 1: stop the target (our own child) with SIGSTOP when it has mapped a library, until the loader has read it.
+    pub stop_on_library: u32,
+    /// Take the time of one in (this + 1) runs; a power of two minus one.
+    pub sample_mask: u32,
+}
+const _: () = assert!(size_of::<Control>() == 48);
+
+/// Cursors that the programs move; one element, written by the programs only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cursors {
+    /// Next stack id. Ids start at 1; 0 is [`NO_STACK`]. May run past `max_stacks` when the table is full.
+    pub next_stack: u64,
+    /// Next free word of the frame pool. May run past the end when the pool is full.
+    pub next_frame_word: u64,
+}
+const _: () = assert!(size_of::<Cursors>() == 16);
+
+/// The stack id of events whose stack could not be stored.
+pub const NO_STACK: u32 = 0;
+
+/// One executable mapping of the target.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// First address past it.
+    pub end: u64,
+    /// Run-time address of the module's row offset 0: `pc - bias` is what rows are searched by.
+    pub bias: u64,
+    /// Index of the module's first row in the table of rows.
+    pub row_start: u32,
+    /// Number of the module's rows.
+    pub row_count: u32,
+    /// 0: rows; 1: generated code, walked by frame pointer.
+    pub kind: u32,
+    #[doc(hidden)]
+    pub _pad: u32,
+}
+const _: () = assert!(size_of::<Mapping>() == 40);
+
+/// [`Mapping::kind`]: code with rows.
+pub const MAPPING_ROWS: u32 = 0;
+/// [`Mapping::kind`]: generated code without rows.
+pub const MAPPING_GENERATED: u32 = 1;
+
+/// One thread's state and scratch memory. Owned by that thread: uprobe programs can be preempted, so per-CPU scratch would mix
+/// two stacks.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ThreadSlot {
+    /// Thread id in the initial namespace; 0 = free slot.
+    pub tid: u32,
+    /// 1 + [`crate::cookie::Shape`] of the call in flight; 0 = none.
+    pub in_flight: u32,
+    /// Stack pointer at the outermost call's entry, where its return address lies.
+    pub entry_sp: u64,
+    /// Requested bytes.
+    pub size: u64,
+    /// Old block of a realloc, or the out-pointer of posix_memalign.
+    pub pointer: u64,
+    /// Size of the old block of a realloc.
+    pub old_size: u64,
+    /// Stack of the old block of a realloc.
+    pub old_stack: u32,
+    /// 1: the old block was known and taken out of the table.
+    pub old_known: u32,
+    /// Stack id of the call in flight.
+    pub stack: u32,
+    /// Frames in `frames`.
+    pub n_frames: u32,
+    /// First address of the bytes in `chunk`; 0 = nothing read.
+    pub chunk_base: u64,
+    /// Runs of our programs on this thread, for sampling their time.
+    pub runs: u64,
+    #[doc(hidden)]
+    pub _pad: [u64; 7],
+    /// The walk's return addresses, innermost first.
+    pub frames: [u64; limits::MAX_FRAMES],
+    /// A piece of the user stack.
+    pub chunk: [u64; limits::STACK_CHUNK_BYTES / 8],
+}
+const _: () = assert!(size_of::<ThreadSlot>() == 128 + 8 * limits::MAX_FRAMES + limits::STACK_CHUNK_BYTES);
+
+/// A slot of the stack index (open addressing, insert only).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StackSlot {
+    /// 64-bit hash over the address chain and the tgid.
+    pub hash: u64,
+    /// The stack's id; 0 = free; [`STACK_SLOT_CLAIMED`] = being written.
+    pub id: u64,
+}
+/// [`StackSlot::id`] while its hash is being written.
+pub const STACK_SLOT_CLAIMED: u64 = u64::MAX;
+
+/// One stored stack.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StackRecord {
+    /// Index of its first frame in the frame pool.
+    pub frames_start: u32,
+    /// Number of frames.
+    pub n_frames: u16,
+    /// How the walk ended: [`StackEnd`].
+    pub end: u8,
+    #[doc(hidden)]
+    pub _pad: u8,
+}
+const _: () = assert!(size_of::<StackRecord>() == 8);
+
+/// Set in a stored frame's bit 63 when the address is exact (a frame interrupted by a signal) and not a return address. User
+/// addresses never have that bit.
+pub const FRAME_EXACT: u64 = 1 << 63;
+
+/// How a walk ended. Anything but `Root` is a truncated stack.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StackEnd {
+    /// At an outermost frame: the stack is complete.
+    Root = 0,
+    /// At [`limits::MAX_FRAMES`].
+    Depth = 1,
+    /// At code of a module that was not loaded into the tables yet.
+    NoMapping = 2,
+    /// At code without unwind information.
+    NoRow = 3,
+    /// At a rule that the tables cannot express.
+    Unsupported = 4,
+    /// Where the stack could not be read.
+    ReadFailed = 5,
+    /// Where the chain did not move up.
+    NoProgress = 6,
+}
+
+impl StackEnd {
+    /// The end with number `n`.
+    pub const fn from_u8(n: u8) -> Self {
+        match n {
+            0 => Self::Root,
+            1 => Self::Depth,
+            2 => Self::NoMapping,
+            3 => Self::NoRow,
+            4 => Self::Unsupported,
+            5 => Self::ReadFailed,
+            _ => Self::NoProgress,
+        }
+    }
+
+    /// The end that a step without a caller means.
+    pub const fn of(step: Step) -> Self {
+        match step {
+            Step::Root => Self::Root,
+            Step::NoRow => Self::NoRow,
+            Step::Unsupported => Self::Unsupported,
+            Step::ReadFailed => Self::ReadFailed,
+            Step::Caller | Step::Interrupted | Step::NoProgress => Self::NoProgress,
+        }
+    }
+
+    /// The reason a report prints for a truncated stack; `None` for a complete one.
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Root => None,
+            Self::Depth => Some("more than 127 frames"),
+            Self::NoMapping => Some("module not loaded yet"),
+            Self::NoRow => Some("no unwind information"),
+            Self::Unsupported => Some("unwind rule not supported"),
+            Self::ReadFailed => Some("stack not readable"),
+            Self::NoProgress => Some("broken chain"),
+        }
+    }
+}
+
+/// Key of a live block.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockKey {
+    /// The target (its tgid).
+    pub target: u64,
+    /// Address that the allocator returned.
+    pub address: u64,
+}
+
+/// A live block.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Block {
+    /// Requested bytes.
+    pub size: u64,
+    /// Stack id.
+    pub stack: u32,
+    #[doc(hidden)]
+    pub _pad: u32,
+}
+
+/// Totals of one stack; indexed by stack id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StackTotals {
+    /// Live and at the peak.
+    pub peak: StackPeak,
+    /// Bytes ever allocated; freed = allocated − live.
+    pub allocated_bytes: u64,
+    /// Blocks ever allocated.
+    pub allocated_count: u64,
+    #[doc(hidden)]
+    pub _pad: u64,
+}
+const _: () = assert!(size_of::<StackTotals>() == 64);
+
+/// Totals of one scope.
+pub type ScopeTotals = ScopePeak;
+
+/// A notice to the loader, through the ring buffer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// [`EventKind`].
+    pub kind: u32,
+    /// Process id in the initial namespace.
+    pub tgid: u32,
+    /// Thread id in the initial namespace.
+    pub tid: u32,
+    #[doc(hidden)]
+    pub _pad: u32,
+    /// For `UnknownCode`: the pc.
+    pub address: u64,
+}
+
+/// What an [`Event`] says.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// The dynamic loader has mapped or unmapped libraries.
+    Libraries = 1,
+    /// A walk met code that no mapping covers.
+    UnknownCode = 2,
+    /// The target called exec.
+    Exec = 3,
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    macro_rules! pod {
+        ($($t:ty),*) => {$(
+            // SAFETY: repr(C) or transparent, integers only, no implicit padding (sizes asserted above).
+            unsafe impl aya::Pod for $t {}
+        )*};
+    }
+    pod!(
+        super::Control,
+        super::Cursors,
+        super::Mapping,
+        super::ThreadSlot,
+        super::StackSlot,
+        super::StackRecord,
+        super::BlockKey,
+        super::Block,
+        super::StackTotals,
+        crate::peak::ScopePeak,
+        super::Event,
+        crate::unwind::UnwindRow,
+        crate::unwind::PackedRule
+    );
+}

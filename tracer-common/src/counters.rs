@@ -1,0 +1,66 @@
+//! Every named way in which an event was seen, lost, truncated or refused: one list makes the enum, the names and the
+//! sentences.
+
+macro_rules! counters {
+    ($($variant:ident, $name:literal, $sentence:literal;)*) => {
+        /// Index into the kernel's counter array.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Counter {
+            $(#[doc = $sentence] $variant,)*
+        }
+
+        impl Counter {
+            /// Every counter, in the order of their indices.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The name in reports and exports.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it counts, in one sentence.
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$variant => $sentence,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    HitsEntry, "hits_entry", "probe hits at an allocator's entry";
+    HitsReturn, "hits_return", "return-probe hits";
+    HitsFree, "hits_free", "probe hits at a freeing function";
+    Nested, "nested", "calls made by an allocator of its own functions, part of the outer call";
+    Failed, "failed", "calls that returned NULL or an error";
+    FreesOfNull, "frees_of_null", "frees of NULL";
+    FreesUnknown, "frees_unknown", "frees of blocks that the trace does not know, normally from before the attach";
+    ReallocsUnknown, "reallocs_unknown", "reallocations of blocks that the trace does not know; the new block is counted";
+    LostReturns, "lost_returns", "calls in flight whose return was never seen (longjmp, a signal, a missed return probe)";
+    UnpairedReturns, "unpaired_returns", "returns without a call in flight";
+    MissedFrees, "missed_frees", "addresses handed out again while still counted as live: the old block was closed";
+    BlocksFull, "blocks_full", "allocations not tracked because the table of live blocks was full (see --max-live-blocks)";
+    BlocksFullBytes, "blocks_full_bytes", "bytes of those allocations";
+    StacksFull, "stacks_full", "allocations counted without a stack because the table of stacks was full";
+    ThreadsFull, "threads_full", "calls not seen because the table of threads was full";
+    OutUnreadable, "out_unreadable", "calls whose out-pointer could not be read";
+    SlotsReleased, "threads_ended", "threads of the target that ended";
+    EventsLost, "events_lost", "notices to the loader that did not fit the event buffer";
+    TruncatedDepth, "truncated_depth", "stacks deeper than 127 frames, cut there";
+    TruncatedNoMapping, "truncated_no_module", "stacks cut at code of a module that was not loaded into the tables yet";
+    TruncatedNoRow, "truncated_no_unwind_info", "stacks cut at code without unwind information";
+    TruncatedUnsupported, "truncated_unsupported_rule", "stacks cut at an unwind rule that the tables cannot express";
+    TruncatedReadFailed, "truncated_unreadable_stack", "stacks cut where the target's stack could not be read";
+    TruncatedNoProgress, "truncated_broken_chain", "stacks cut where the chain of frames did not move up";
+    Unwound, "stacks_unwound", "stacks walked";
+    Execs, "execs", "exec calls of the target: its blocks were dropped with the old address space";
+    SampledNs, "sampled_ns", "nanoseconds spent in the sampled runs of our programs";
+    SampledRuns, "sampled_runs", "runs of our programs whose time was taken";
+}
+
+/// Number of counters.
+pub const N_COUNTERS: usize = Counter::ALL.len();
+
+/// The kernel reads and writes counters in one array value of this many words.
+pub const COUNTER_WORDS: usize = 64;
+const _: () = assert!(N_COUNTERS <= COUNTER_WORDS);

@@ -1,0 +1,27 @@
+//! Bounds that both sides rely on. Each is a named cap that a length from a target meets first.
+
+/// Frames kept of one stack (the acceptance floor is 127; the frame walk stops here with `TruncatedDepth`).
+pub const MAX_FRAMES: usize = 128;
+
+/// Bytes of the user stack read at once into a thread's buffer. A larger read costs by its size, a smaller one
+/// is repeated more often; see bench/.
+pub const STACK_CHUNK_BYTES: usize = 512;
+
+/// Executable mappings of one target that the kernel can search (a power of two: 2^12 search steps suffice).
+pub const MAX_MAPPINGS: u32 = 4096;
+
+/// Slots of the pc → rule cache (a power of two).
+pub const PC_CACHE_SLOTS: u32 = 16_384;
+
+/// Distinct unwind rules. Rules repeat: libc has about 300, all of Debian's python3 with its modules under 2 000.
+pub const MAX_RULES: u32 = 65_536;
+
+/// Slots probed for a thread or a stack hash before the table counts as full.
+pub const TABLE_PROBES: u32 = 32;
+
+/// Bytes of the ring buffer for rare events (library opened, exec, exit). A power of two and a multiple of the page.
+pub const EVENTS_BYTES: u32 = 256 * 1024;
+
+const _: () = assert!(MAX_FRAMES.is_power_of_two() && MAX_FRAMES > 127);
+const _: () = assert!(PC_CACHE_SLOTS.is_power_of_two() && MAX_MAPPINGS.is_power_of_two());
+const _: () = assert!(STACK_CHUNK_BYTES.is_multiple_of(8) && (STACK_CHUNK_BYTES / 8).is_power_of_two());

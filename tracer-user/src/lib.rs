@@ -1,0 +1,20 @@
+//! Loader, symbolizer and reports of `memtrace-bpf`. The modules stand in the order in which data passes them.
+
+pub mod target;
+
+pub mod plan;
+pub mod unwind;
+
+pub mod bpf;
+
+pub mod snapshot;
+
+pub mod symbolize;
+
+pub mod analysis;
+
+pub mod report;
+
+pub mod session;
+
+pub mod options;

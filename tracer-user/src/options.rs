@@ -1,0 +1,97 @@
+//! Validated options: what the session and the reports are told. No clap types.
+
+use std::{path::PathBuf, time::Duration};
+
+/// What statistics are grouped by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Key {
+    /// File and line of the site.
+    #[default]
+    Lineno,
+    /// File of the site.
+    Filename,
+    /// Function of the site.
+    Function,
+    /// Module (executable or library) of the site.
+    Module,
+    /// The whole stack.
+    Traceback,
+}
+
+/// What statistics are sorted by, largest first; then by size, count and name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// Live bytes.
+    #[default]
+    Size,
+    /// Live blocks.
+    Count,
+    /// Bytes at the peak.
+    Peak,
+    /// Bytes ever allocated.
+    Allocated,
+}
+
+/// Where the JSON report goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JsonTarget {
+    /// Standard output, in place of the text report.
+    Stdout,
+    /// A file, written at the end beside the text report.
+    File(PathBuf),
+}
+
+/// How reports are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportOptions {
+    /// Lines shown.
+    pub top: usize,
+    /// What lines stand for.
+    pub key: Key,
+    /// Their order.
+    pub sort: Sort,
+    /// Frames shown of a stack.
+    pub depth: usize,
+    /// Smallest size shown, in bytes of the sort's own quantity.
+    pub min_size: u64,
+    /// Additional glob patterns (function or file) of frames that are never a site.
+    pub plumbing: Vec<String>,
+    /// The innermost frame is the site, plumbing or not.
+    pub raw_leaf: bool,
+}
+
+impl Default for ReportOptions {
+    fn default() -> Self {
+        Self {
+            top: 10,
+            key: Key::default(),
+            sort: Sort::default(),
+            depth: 16,
+            min_size: 0,
+            plumbing: Vec::new(),
+            raw_leaf: false,
+        }
+    }
+}
+
+/// How a session runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// End after this time.
+    pub duration: Option<Duration>,
+    /// Time between refreshed reports.
+    pub interval: Option<Duration>,
+    /// Capacity of the table of live blocks.
+    pub max_live_blocks: u32,
+    /// How reports are made.
+    pub report: ReportOptions,
+    /// Machine-readable report.
+    pub json: Option<JsonTarget>,
+    /// No progress, no notes: only reports and errors.
+    pub quiet: bool,
+    /// 1: the tracer's own decisions; 2: also the BPF side's diagnostics.
+    pub verbose: u8,
+}
+
+/// Default of [`SessionOptions::max_live_blocks`].
+pub const DEFAULT_MAX_LIVE_BLOCKS: u32 = 1 << 20;

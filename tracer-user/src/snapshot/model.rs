@@ -1,0 +1,176 @@
+//! The types of a snapshot. Knows neither BPF nor names.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use tracer_common::{
+    abi::StackEnd,
+    addr::{FileVaddr, FrameAddr, UserAddr},
+    counters::Counter,
+};
+
+/// Everything known of one target at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The traced process.
+    pub target: TargetInfo,
+    /// Time since tracing began.
+    pub duration: Duration,
+    /// Whether tracing began with the process (`run`), so that every block was seen.
+    pub from_start: bool,
+    /// Sums over all stacks.
+    pub totals: Totals,
+    /// What was seen, lost, truncated or refused.
+    pub counters: Counters,
+    /// The tool's own cost.
+    pub overhead: Overhead,
+    /// Code that frames can lie in, by [`ModuleId`].
+    pub modules: Vec<Arc<Module>>,
+    /// Stacks with their totals, in the order of their ids.
+    pub stacks: Vec<StackStats>,
+    /// What was met on the way that a reader should know ("libfoo.so: 3 broken unwind entries"), one line each.
+    pub notes: Vec<String>,
+}
+
+/// The traced process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetInfo {
+    /// Process id in the initial namespace.
+    pub pid: u32,
+    /// `/proc/PID/comm`; hostile input, escape before printing.
+    pub comm: String,
+    /// `/proc/PID/exe`, where readable.
+    pub exe: Option<PathBuf>,
+    /// Whether the process was still running.
+    pub running: bool,
+}
+
+/// Bytes and blocks of a whole target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Bytes live now.
+    pub current_bytes: u64,
+    /// Blocks live now.
+    pub current_count: u64,
+    /// Bytes live at the moment of the highest total.
+    pub peak_bytes: u64,
+    /// Blocks live at that moment.
+    pub peak_count: u64,
+    /// Bytes ever allocated (a realloc counts its new size).
+    pub allocated_bytes: u64,
+    /// Blocks ever allocated (a realloc counts as one).
+    pub allocated_count: u64,
+    /// Bytes ever freed (a realloc counts its old size).
+    pub freed_bytes: u64,
+    /// Blocks ever freed.
+    pub freed_count: u64,
+}
+
+/// Values of all counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters(pub BTreeMap<Counter, u64>);
+
+impl Counters {
+    /// A counter's value; 0 where it was never bumped.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0.get(&counter).copied().unwrap_or(0)
+    }
+}
+
+/// The tool's own cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Overhead {
+    /// Probe hits, entry and return.
+    pub hits: u64,
+    /// Hits per second of tracing.
+    pub hits_per_second: f64,
+    /// Estimated share of the target's CPU time that the probes took, 0–1; an estimate, so reports mark it `~`.
+    pub estimated_share: f64,
+    /// Memory of the kernel tables in bytes.
+    pub kernel_map_bytes: u64,
+    /// Resident memory of the tracer itself in bytes.
+    pub rss_bytes: u64,
+}
+
+/// Index into [`Snapshot::modules`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModuleId(pub u32);
+
+/// A file (or the vdso, or generated code) that the target executes.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// What it is.
+    pub kind: ModuleKind,
+    /// Path as the target's maps show it, without ` (deleted)`; hostile input.
+    pub path: PathBuf,
+    /// Where this process can open the very file that is mapped: `/proc/PID/map_files/…`, `/proc/self/fd/N` of a kept
+    /// descriptor (so that it outlives the target), or the path.
+    pub open_path: PathBuf,
+    /// The file was deleted or replaced on disk since it was mapped.
+    pub deleted: bool,
+    /// GNU build id, where the file has one.
+    pub build_id: Option<Vec<u8>>,
+    /// Its executable mappings.
+    pub mappings: Vec<ModuleMapping>,
+}
+
+/// What a module is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModuleKind {
+    /// An ELF file.
+    File,
+    /// The kernel's vdso.
+    Vdso,
+    /// Anonymous executable memory.
+    Generated,
+}
+
+/// One executable mapping of a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModuleMapping {
+    /// First address.
+    pub start: UserAddr,
+    /// First address past it.
+    pub end: UserAddr,
+    /// Run-time address minus file vaddr, wrapping.
+    pub bias: u64,
+}
+
+impl ModuleMapping {
+    /// The file vaddr of a run-time address in this mapping.
+    pub const fn vaddr(&self, addr: UserAddr) -> FileVaddr {
+        FileVaddr(addr.0.wrapping_sub(self.bias))
+    }
+}
+
+/// Dense id of a stack, from the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StackId(pub u32);
+
+/// A call chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// Innermost first; the allocator's own frame is not part of it. Empty when the stack could not be stored.
+    pub frames: Vec<Frame>,
+    /// How the walk ended; anything but `Root` is a truncated stack.
+    pub end: StackEnd,
+}
+
+/// One frame: the address and the module it lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Frame {
+    /// The address on the stack.
+    pub addr: FrameAddr,
+    /// The module and the vaddr *to look names up by* (already inside the call for return addresses).
+    pub location: Option<(ModuleId, FileVaddr)>,
+}
+
+/// A stack with its totals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackStats {
+    /// The kernel's id.
+    pub id: StackId,
+    /// The call chain.
+    pub stack: Stack,
+    /// Bytes and blocks; `peak_*` are those live at the *target's* peak.
+    pub totals: Totals,
+}

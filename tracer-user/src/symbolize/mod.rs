@@ -1,0 +1,1 @@
+//! Addresses → names. The only importer of blazesym.
