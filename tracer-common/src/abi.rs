@@ -10,12 +10,10 @@ use crate::{
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Control {
-    /// Index of the mapping list in force: 0 or 1 (the other half of the array is being written).
-    pub mapping_half: u32,
-    /// Number of mappings in that half.
-    pub n_mappings: u32,
-    /// Raised with each new mapping list; part of the pc cache's key.
-    pub generation: u32,
+    /// The mapping list in force: [`MappingList`], one word so that it changes at once.
+    pub mappings: u64,
+    /// Run-time address of `_r_debug.r_state` in the target's dynamic loader; 0 = unknown.
+    pub r_state_addr: u64,
     /// The target's process id in the initial namespace; 0 = probes are attached, but nothing is traced.
     pub tgid: u32,
     /// Size of the thread table minus one (a power of two minus one).
@@ -26,14 +24,52 @@ pub struct Control {
     pub max_stacks: u32,
     /// Words that the frame pool can hold.
     pub max_frame_words: u32,
-    /// Run-time address of `_r_debug.r_state` in the target's dynamic loader; 0 = unknown.
-    pub r_state_addr: u64,
     /// 1: stop the target (our own child) with SIGSTOP when it has mapped a library, until the loader has read it.
     pub stop_on_library: u32,
     /// Take the time of one in (this + 1) runs; a power of two minus one.
     pub sample_mask: u32,
+    #[doc(hidden)]
+    pub _pad: u32,
 }
 const _: () = assert!(size_of::<Control>() == 48);
+
+/// Which mapping list is in force: bits 0–15 its length, bit 16 its half of the array, 32–63 its generation (raised with each
+/// list; part of the pc cache's key).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MappingList(pub u64);
+
+impl MappingList {
+    /// The list that comes after this one, in the other half.
+    pub const fn next(self, n_mappings: u32) -> Self {
+        let generation = (self.0 >> 32).wrapping_add(1) & 0xffff;
+        Self((n_mappings as u64 & 0xffff) | ((self.half() as u64 ^ 1) << 16) | (generation << 32))
+    }
+
+    /// Its half of the array: 0 or 1.
+    #[inline(always)]
+    pub const fn half(self) -> u32 {
+        (self.0 >> 16) as u32 & 1
+    }
+
+    /// Number of mappings.
+    #[inline(always)]
+    pub const fn len(self) -> u32 {
+        self.0 as u32 & 0xffff
+    }
+
+    /// Whether it has none.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Key bits for the pc cache: the generation in bits 48–63, where user addresses have none.
+    #[inline(always)]
+    pub const fn cache_key(self, pc: u64) -> u64 {
+        pc ^ ((self.0 >> 32) << 48)
+    }
+}
+const _: () = assert!(limits::MAX_MAPPINGS < 1 << 16);
 
 /// Cursors that the programs move; one element, written by the programs only.
 #[repr(C)]

@@ -44,7 +44,7 @@ counters! {
     StacksFull, "stacks_full", "allocations counted without a stack because the table of stacks was full";
     ThreadsFull, "threads_full", "calls not seen because the table of threads was full";
     OutUnreadable, "out_unreadable", "calls whose out-pointer could not be read";
-    SlotsReleased, "threads_ended", "threads of the target that ended";
+    ThreadsEnded, "threads_ended", "threads of the target that ended";
     EventsLost, "events_lost", "notices to the loader that did not fit the event buffer";
     TruncatedDepth, "truncated_depth", "stacks deeper than 127 frames, cut there";
     TruncatedNoMapping, "truncated_no_module", "stacks cut at code of a module that was not loaded into the tables yet";

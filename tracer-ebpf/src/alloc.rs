@@ -1,0 +1,220 @@
+//! Pairing: the entry of an allocator call, its return, and frees. The rules are `tracer_common::pairing`'s.
+//!
+//! A call in flight is known by the stack pointer at its entry: the outermost call of a thread has the highest one, a nested
+//! call a lower one, and an entry at or above it means that the earlier call never returned.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated},
+    programs::{ProbeContext, RetProbeContext},
+};
+use tracer_common::{
+    abi::{Block, ThreadSlot},
+    cookie::{Shape, SiteCookie},
+    counters::Counter,
+};
+
+use crate::{
+    account,
+    counters::{add, bump},
+    maps::control,
+    regs, stack, threads,
+};
+
+/// A function that allocates is entered: walk the stack and remember the call.
+#[inline(always)]
+pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
+    bump(Counter::HitsEntry);
+    let Some(target) = target() else { return 0 };
+    let Some(index) = threads::of(bpf_get_current_pid_tgid() as u32) else { return 0 };
+    let Some(slot) = threads::slot(index) else { return 0 };
+    let started = sample(slot);
+    // SAFETY: the helper reads the cookie of the attachment that this context belongs to.
+    let cookie = SiteCookie(unsafe { generated::bpf_get_attach_cookie(ctx.regs.cast()) });
+    let entry = regs::entry(ctx, cookie);
+    if slot.in_flight != 0 {
+        if entry.sp < slot.entry_sp {
+            bump(Counter::Nested);
+            return 0;
+        }
+        abandon(target, slot);
+    }
+    let [a, b, c] = entry.args;
+    let (size, pointer) = match shape {
+        Shape::Size => (a, 0),
+        Shape::CountSize => (a.wrapping_mul(b), 0), // a product that overflows can only fail
+        Shape::AlignSize => (b, 0),
+        Shape::OutAlignSize => (c, a),
+        Shape::PointerSize => (b, a),
+        Shape::PointerCountSize => (b.wrapping_mul(c), a),
+        Shape::Pointer => return 0,
+    };
+    let walk = stack::walk(index, entry.sp, entry.bp);
+    slot.stack = stack::id_of(&walk);
+    slot.size = size;
+    slot.pointer = pointer;
+    slot.old_known = 0;
+    if matches!(shape, Shape::PointerSize | Shape::PointerCountSize) && pointer != 0 {
+        // Out of the table before the allocator can hand the address to another thread; the totals change at the return.
+        if let Some(old) = account::take(target, pointer) {
+            slot.old_known = 1;
+            slot.old_size = old.size;
+            slot.old_stack = old.stack;
+        }
+    }
+    slot.entry_sp = entry.sp;
+    slot.in_flight = 1 + shape as u32;
+    finish_sample(started);
+    0
+}
+
+/// A function that allocates returns: count its block.
+#[inline(always)]
+pub fn leave(ctx: &RetProbeContext) -> u32 {
+    bump(Counter::HitsReturn);
+    let Some(target) = target() else { return 0 };
+    let Some(index) = threads::of(bpf_get_current_pid_tgid() as u32) else { return 0 };
+    let Some(slot) = threads::slot(index) else { return 0 };
+    let started = sample(slot);
+    // SAFETY: the context of a uretprobe program is the `pt_regs` at the return.
+    let regs = unsafe { &*ctx.regs };
+    let in_flight = slot.in_flight;
+    if in_flight == 0 {
+        bump(Counter::UnpairedReturns);
+        return 0;
+    }
+    // The return has popped the return address.
+    if regs.rsp != slot.entry_sp.wrapping_add(8) {
+        return 0;
+    }
+    slot.in_flight = 0;
+    let returned = regs.rax;
+    let size = slot.size;
+    let new = Block { size, stack: slot.stack, _pad: 0 };
+    if in_flight == 1 + Shape::PointerSize as u32 || in_flight == 1 + Shape::PointerCountSize as u32 {
+        reallocated(target, slot, new, returned);
+    } else if in_flight == 1 + Shape::OutAlignSize as u32 {
+        // posix_memalign returns an error number (an int), the block through its out-pointer.
+        if returned as u32 != 0 {
+            bump(Counter::Failed);
+        } else {
+            // SAFETY: the helper checks the address.
+            match unsafe { bpf_probe_read_user(slot.pointer as *const u64) } {
+                Ok(address) => allocated(target, address, new),
+                Err(_) => bump(Counter::OutUnreadable),
+            }
+        }
+    } else {
+        allocated(target, returned, new);
+    }
+    finish_sample(started);
+    0
+}
+
+/// `free(ptr)` is entered: its block goes before the allocator can hand the address out again.
+#[inline(always)]
+pub fn free(ctx: &ProbeContext) -> u32 {
+    bump(Counter::HitsFree);
+    let Some(target) = target() else { return 0 };
+    let Some(index) = threads::of(bpf_get_current_pid_tgid() as u32) else { return 0 };
+    let Some(slot) = threads::slot(index) else { return 0 };
+    let started = sample(slot);
+    // SAFETY: the helper reads the cookie of the attachment that this context belongs to.
+    let cookie = SiteCookie(unsafe { generated::bpf_get_attach_cookie(ctx.regs.cast()) });
+    let entry = regs::entry(ctx, cookie);
+    if slot.in_flight != 0 {
+        if entry.sp < slot.entry_sp {
+            bump(Counter::Nested);
+            return 0;
+        }
+        abandon(target, slot);
+    }
+    let pointer = entry.args[0];
+    if pointer == 0 {
+        bump(Counter::FreesOfNull);
+    } else if let Some(block) = account::take(target, pointer) {
+        account::freed(block);
+    } else {
+        bump(Counter::FreesUnknown);
+    }
+    finish_sample(started);
+    0
+}
+
+#[inline(always)]
+fn allocated(target: u64, address: u64, block: Block) {
+    if address == 0 {
+        bump(Counter::Failed);
+    } else if account::put(target, address, block) {
+        account::allocated(block);
+    }
+}
+
+#[inline(always)]
+fn reallocated(target: u64, slot: &ThreadSlot, new: Block, returned: u64) {
+    let old_known = slot.old_known != 0;
+    let old = Block { size: slot.old_size, stack: slot.old_stack, _pad: 0 };
+    if returned == 0 {
+        if slot.pointer != 0 && new.size == 0 {
+            // glibc's realloc(p, 0) frees.
+            if old_known { account::freed(old) } else { bump(Counter::FreesUnknown) }
+            return;
+        }
+        bump(Counter::Failed);
+        if old_known {
+            account::put(target, slot.pointer, old);
+        }
+        return;
+    }
+    if !old_known {
+        if slot.pointer != 0 {
+            bump(Counter::ReallocsUnknown);
+        }
+        allocated(target, returned, new);
+    } else if account::put(target, returned, new) {
+        account::moved(old, new);
+    } else {
+        account::freed(old);
+    }
+}
+
+/// A call in flight whose return will never be seen.
+#[inline(never)]
+fn abandon(target: u64, slot: &mut ThreadSlot) {
+    bump(Counter::LostReturns);
+    slot.in_flight = 0;
+    if slot.old_known != 0 {
+        // What became of the old block is unknown: it stays as it was.
+        let old = Block { size: slot.old_size, stack: slot.old_stack, _pad: 0 };
+        account::put(target, slot.pointer, old);
+    }
+}
+
+/// Key of the traced process; `None` while nothing is traced. The kernel fires a probe that is bound to a process in its
+/// address space only, so the current process need not be compared (a vfork child allocates from its parent's heap).
+#[inline(always)]
+fn target() -> Option<u64> {
+    match control()?.tgid {
+        0 => None,
+        tgid => Some(u64::from(tgid)),
+    }
+}
+
+/// The time, in one of `sample_mask + 1` runs of a thread; else 0.
+#[inline(always)]
+fn sample(slot: &mut ThreadSlot) -> u64 {
+    slot.runs = slot.runs.wrapping_add(1);
+    match control() {
+        // SAFETY: a helper without arguments.
+        Some(control) if slot.runs & u64::from(control.sample_mask) == 0 => unsafe { generated::bpf_ktime_get_ns() },
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn finish_sample(started: u64) {
+    if started != 0 {
+        // SAFETY: a helper without arguments.
+        add(Counter::SampledNs, unsafe { generated::bpf_ktime_get_ns() }.wrapping_sub(started));
+        bump(Counter::SampledRuns);
+    }
+}

@@ -1,0 +1,145 @@
+//! The walk: from the caller of the allocator up to a root, by rows, without frame pointers.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::{bpf_loop, bpf_probe_read_user, generated};
+use tracer_common::{
+    abi::{FRAME_EXACT, MappingList, StackEnd, ThreadSlot},
+    counters::Counter,
+    limits::{MAX_FRAMES, STACK_CHUNK_BYTES},
+    unwind::{Regs, Step, step},
+};
+
+use super::code;
+use crate::{bound, counters::bump, maps::control, threads};
+
+/// What a walk found; its frames lie in the thread's slot.
+#[repr(C)]
+pub struct Walk {
+    regs: Regs,
+    /// Hash over the address chain, seeded with the target; finished with the end.
+    pub hash: u64,
+    /// Index of the thread's slot.
+    pub slot: u32,
+    /// Frames found.
+    pub n_frames: u32,
+    /// How it ended: a [`StackEnd`].
+    pub end: u32,
+    list: MappingList,
+    /// 0: pc is a return address; [`FRAME_EXACT`]: pc is exact.
+    exact: u64,
+}
+
+/// Walks the stack of a thread that stands at a function's entry: `sp` points at the return address.
+#[inline(always)]
+pub fn walk(slot: u32, sp: u64, bp: u64) -> Walk {
+    let mut walk = Walk {
+        regs: Regs { pc: 0, sp: sp.wrapping_add(8), bp },
+        hash: 0,
+        slot,
+        n_frames: 0,
+        end: StackEnd::Depth as u32,
+        list: MappingList(0),
+        exact: 0,
+    };
+    if let Some(control) = control() {
+        walk.list = MappingList(control.mappings);
+        walk.hash = u64::from(control.tgid);
+    }
+    if let Some(slot) = threads::slot(slot) {
+        slot.chunk_base = 0;
+        match read_word(slot, sp) {
+            Some(pc) => {
+                walk.regs.pc = pc;
+                // SAFETY: the callback's signature is what bpf_loop calls; `walk` outlives the call.
+                unsafe { bpf_loop(MAX_FRAMES as u32, frame as *mut c_void, (&raw mut walk).cast(), 0) };
+            }
+            None => walk.end = StackEnd::ReadFailed as u32,
+        }
+    }
+    count(walk.end);
+    walk.hash = mix(walk.hash, u64::from(walk.end));
+    walk
+}
+
+unsafe extern "C" fn frame(_n: u32, walk: *mut Walk) -> i64 {
+    // SAFETY: bpf_loop hands back the pointer that it was given.
+    let walk = unsafe { &mut *walk };
+    let Some(slot) = threads::slot(walk.slot) else { return 1 };
+    let pc = walk.regs.pc;
+    slot.frames[walk.n_frames as usize & (MAX_FRAMES - 1)] = pc | walk.exact;
+    walk.n_frames += 1;
+    walk.hash = mix(walk.hash, pc);
+    let lookup = if walk.exact == 0 { pc.wrapping_sub(1) } else { pc };
+    let Some(rule) = code::rule_at(lookup, walk.list) else {
+        walk.end = StackEnd::NoMapping as u32;
+        return 1;
+    };
+    match step(rule, &mut walk.regs, |addr| read_word(slot, addr)) {
+        Step::Caller => walk.exact = 0,
+        Step::Interrupted => walk.exact = FRAME_EXACT,
+        ended => {
+            walk.end = StackEnd::of(ended) as u32;
+            return 1;
+        }
+    }
+    0
+}
+
+/// Words of a chunk that lie below the address that missed: callee-saved registers stand below a return address.
+const WORDS_BELOW: u64 = 8;
+
+/// One word of the user stack, through the thread's chunk of it.
+#[inline(always)]
+fn read_word(slot: &mut ThreadSlot, addr: u64) -> Option<u64> {
+    let offset = addr.wrapping_sub(slot.chunk_base);
+    if offset < STACK_CHUNK_BYTES as u64 && offset & 7 == 0 {
+        let offset = bound::mask::<{ STACK_CHUNK_BYTES as u64 - 8 }>(offset) as usize;
+        // SAFETY: the mask keeps the word inside the chunk.
+        return Some(unsafe { slot.chunk.as_ptr().byte_add(offset).read() });
+    }
+    read_chunk(slot, addr)
+}
+
+#[inline(never)]
+fn read_chunk(slot: &mut ThreadSlot, addr: u64) -> Option<u64> {
+    let base = addr.wrapping_sub(8 * WORDS_BELOW);
+    // SAFETY: the destination is a whole chunk of a slot.
+    let failed = unsafe {
+        generated::bpf_probe_read_user(
+            slot.chunk.as_mut_ptr().cast::<c_void>(),
+            STACK_CHUNK_BYTES as u32,
+            base as *const c_void,
+        )
+    };
+    if failed == 0 {
+        slot.chunk_base = base;
+        return Some(slot.chunk[WORDS_BELOW as usize]);
+    }
+    // Near the end of the stack's mapping a whole chunk is not there; the word may be.
+    slot.chunk_base = 0;
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(addr as *const u64) }.ok()
+}
+
+#[inline(always)]
+fn mix(hash: u64, word: u64) -> u64 {
+    let hash = (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    hash ^ (hash >> 29)
+}
+
+#[inline(always)]
+fn count(end: u32) {
+    bump(Counter::Unwound);
+    if end == StackEnd::Root as u32 {
+        return;
+    }
+    bump(match StackEnd::from_u8(end as u8) {
+        StackEnd::Depth | StackEnd::Root => Counter::TruncatedDepth,
+        StackEnd::NoMapping => Counter::TruncatedNoMapping,
+        StackEnd::NoRow => Counter::TruncatedNoRow,
+        StackEnd::Unsupported => Counter::TruncatedUnsupported,
+        StackEnd::ReadFailed => Counter::TruncatedReadFailed,
+        StackEnd::NoProgress => Counter::TruncatedNoProgress,
+    });
+}

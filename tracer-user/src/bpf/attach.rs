@@ -1,0 +1,111 @@
+//! Probe plan → attached probes.
+
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
+
+use aya::programs::{
+    ProgramError, UProbe,
+    uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
+};
+use thiserror::Error;
+use tracer_common::{
+    addr::FileOffset,
+    cookie::{Shape, SiteCookie},
+};
+
+use super::kernel::Kernel;
+
+/// Why a probe could not be attached.
+#[derive(Debug, Error)]
+#[error("failed to attach `{program}` at {path}+{offset:#x}")]
+pub struct AttachError {
+    program: &'static str,
+    path: PathBuf,
+    offset: u64,
+    source: Box<ProgramError>,
+}
+
+/// One place of one file that a probe goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// What is called there.
+    pub shape: Shape,
+    /// Where, in the file.
+    pub offset: FileOffset,
+    /// What the program is told with each hit.
+    pub cookie: SiteCookie,
+    /// Whether the call's return is probed too.
+    pub return_probe: bool,
+}
+
+impl Kernel {
+    /// Attaches all of a file's probes for one process. Return probes come first: an entry whose return is not probed would
+    /// leave a call in flight.
+    ///
+    /// # Errors
+    /// The first probe that the kernel refused; those attached before it stay until the [`Kernel`] is dropped.
+    pub fn attach(&mut self, path: &Path, bindings: &[Binding], pid: u32) -> Result<(), AttachError> {
+        for binding in bindings.iter().filter(|binding| binding.return_probe) {
+            self.attach_one("leave", path, binding.offset, Some(binding.cookie), pid)?;
+        }
+        for binding in bindings {
+            self.attach_one(entry_program(binding.shape), path, binding.offset, Some(binding.cookie), pid)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches the notice of opened libraries to the dynamic loader's `_dl_debug_state`.
+    ///
+    /// # Errors
+    /// The kernel refused the probe.
+    pub fn attach_library_notice(&mut self, path: &Path, offset: FileOffset, pid: u32) -> Result<(), AttachError> {
+        self.attach_one("libraries_changed", path, offset, None, pid)
+    }
+
+    /// Attaches empty programs at the same sites: the floor of what probes cost.
+    ///
+    /// # Errors
+    /// The first probe that the kernel refused.
+    pub fn attach_empty(&mut self, path: &Path, bindings: &[Binding], pid: u32) -> Result<(), AttachError> {
+        for binding in bindings {
+            if binding.return_probe {
+                self.attach_one("empty_return", path, binding.offset, None, pid)?;
+            }
+            self.attach_one("empty", path, binding.offset, None, pid)?;
+        }
+        Ok(())
+    }
+
+    fn attach_one(
+        &mut self,
+        program: &'static str,
+        path: &Path,
+        offset: FileOffset,
+        cookie: Option<SiteCookie>,
+        pid: u32,
+    ) -> Result<(), AttachError> {
+        let failed =
+            |source| AttachError { program, path: path.to_path_buf(), offset: offset.0, source: Box::new(source) };
+        let uprobe = self.ebpf.program_mut(program).expect("every program of the list was loaded");
+        let uprobe: &mut UProbe = uprobe.try_into().map_err(failed)?;
+        let scope = NonZeroU32::new(pid).map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
+        let location = UProbeAttachLocation::AbsoluteOffset(offset.0);
+        let point = UProbeAttachPoint { location, cookie: cookie.map(|cookie| cookie.0) };
+        uprobe.attach(point, path, scope).map_err(failed)?;
+        Ok(())
+    }
+}
+
+fn entry_program(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Size => "enter_size",
+        Shape::CountSize => "enter_count_size",
+        Shape::AlignSize => "enter_align_size",
+        Shape::OutAlignSize => "enter_out_align_size",
+        Shape::PointerSize => "enter_pointer_size",
+        Shape::PointerCountSize => "enter_pointer_count_size",
+        Shape::Pointer => "enter_pointer",
+    }
+}

@@ -1,0 +1,295 @@
+//! Loads the object and owns the tables.
+
+use std::{
+    fs, io,
+    mem::offset_of,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{Map, MapData, PerCpuArray},
+    programs::{ProgramError, RawTracePoint, UProbe},
+};
+use thiserror::Error;
+use tracer_common::{
+    abi::{Control, Cursors, Mapping, MappingList, ScopeTotals, StackRecord, StackTotals},
+    counters::{COUNTER_WORDS, Counter},
+    limits::{MAX_MAPPINGS, MAX_RULES},
+    unwind::{PackedRule, UnwindRow},
+};
+
+use super::{events::Notices, mmap::MappedArray};
+use crate::snapshot::Counters;
+
+/// The compiled object; see `tracer-ebpf/prebuilt/manifest.json` for what it was built from.
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer-ebpf/prebuilt/memtrace.bpf.o"));
+
+/// Why the kernel side could not be set up.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The object as a whole was refused.
+    #[error("failed to load the BPF object{}", remedy(.0))]
+    Object(#[source] Box<EbpfError>),
+    /// A program was refused.
+    #[error("failed to load BPF program `{name}`")]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// What the kernel said.
+        source: Box<ProgramError>,
+    },
+    /// A map is missing or has another form: the object and this program do not belong together.
+    #[error("failed to use BPF map `{name}`")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+}
+
+fn remedy(error: &EbpfError) -> &'static str {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return match io.raw_os_error() {
+                Some(libc::EPERM | libc::EACCES) => " (needs CAP_BPF and CAP_PERFMON; try sudo)",
+                Some(libc::ENOMEM) => " (not enough memory for the tables; see --max-live-blocks)",
+                _ => "",
+            };
+        }
+        source = error.source();
+    }
+    ""
+}
+
+/// Capacities of the kernel's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSizes {
+    /// Live blocks.
+    pub blocks: u32,
+    /// Threads at one time; rounded up to a power of two.
+    pub threads: u32,
+    /// Distinct stacks.
+    pub stacks: u32,
+    /// Unwind rows of all modules.
+    pub rows: u32,
+}
+
+/// Words of the frame pool for each stack.
+const FRAME_WORDS_PER_STACK: u32 = 32;
+
+impl TableSizes {
+    fn thread_slots(self) -> u32 {
+        self.threads.max(64).next_power_of_two()
+    }
+
+    fn stack_slots(self) -> u32 {
+        (self.stacks * 2).next_power_of_two()
+    }
+
+    fn frame_words(self) -> u32 {
+        self.stacks * FRAME_WORDS_PER_STACK
+    }
+}
+
+/// The loaded object and its tables. Dropping it detaches every probe.
+pub struct Kernel {
+    pub(super) ebpf: Ebpf,
+    control: MappedArray<Control>,
+    pub(super) cursors: MappedArray<Cursors>,
+    pub(super) stacks: MappedArray<StackRecord>,
+    pub(super) frames: MappedArray<u64>,
+    pub(super) totals: MappedArray<StackTotals>,
+    pub(super) scope: MappedArray<ScopeTotals>,
+    mappings: MappedArray<Mapping>,
+    rows: MappedArray<UnwindRow>,
+    rules: MappedArray<PackedRule>,
+    counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
+    sizes: TableSizes,
+}
+
+/// Programs that are attached to functions, by name in the object.
+const UPROBES: &[&str] = &[
+    "enter_size",
+    "enter_count_size",
+    "enter_align_size",
+    "enter_out_align_size",
+    "enter_pointer_size",
+    "enter_pointer_count_size",
+    "enter_pointer",
+    "leave",
+    "libraries_changed",
+    "empty",
+    "empty_return",
+];
+
+/// Programs that follow the life of processes, by name in the object and tracepoint.
+const RAW_TRACEPOINTS: &[(&str, &str)] =
+    &[("thread_exit", "sched_process_exit"), ("process_exec", "sched_process_exec")];
+
+impl Kernel {
+    /// Loads the object with tables of these sizes. Nothing is attached to the target yet.
+    ///
+    /// # Errors
+    /// The kernel refused the object, a program or a map.
+    pub fn load(sizes: TableSizes, verbose: bool) -> Result<Self, LoadError> {
+        let mut loader = EbpfLoader::new();
+        loader
+            .map_max_entries("BLOCKS", sizes.blocks)
+            .map_max_entries("THREADS", sizes.thread_slots())
+            .map_max_entries("STACK_INDEX", sizes.stack_slots())
+            .map_max_entries("STACKS", sizes.stacks)
+            .map_max_entries("TOTALS", sizes.stacks)
+            .map_max_entries("FRAMES", sizes.frame_words())
+            .map_max_entries("ROWS", sizes.rows);
+        let level: u8 = if verbose { 4 } else { 0 };
+        loader.override_global("AYA_LOG_LEVEL", &level, false);
+        let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
+        for name in UPROBES {
+            let program = ebpf.program_mut(name).expect("the object has every program of the list");
+            let program: &mut UProbe = program.try_into().expect("a uprobe");
+            program.load().map_err(|error| LoadError::Program { name, source: Box::new(error) })?;
+        }
+        for (name, tracepoint) in RAW_TRACEPOINTS {
+            let program = ebpf.program_mut(name).expect("the object has every program of the list");
+            let program: &mut RawTracePoint = program.try_into().expect("a raw tracepoint");
+            let refused = |error| LoadError::Program { name, source: Box::new(error) };
+            program.load().map_err(refused)?;
+            program.attach(tracepoint).map_err(refused)?;
+        }
+        let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)
+            .map_err(|error| LoadError::Map { name: "COUNTERS", source: io::Error::other(error) })?;
+        let kernel = Self {
+            control: mapped(&mut ebpf, "CONTROL")?,
+            cursors: mapped(&mut ebpf, "CURSORS")?,
+            stacks: mapped(&mut ebpf, "STACKS")?,
+            frames: mapped(&mut ebpf, "FRAMES")?,
+            totals: mapped(&mut ebpf, "TOTALS")?,
+            scope: mapped(&mut ebpf, "SCOPE")?,
+            mappings: mapped(&mut ebpf, "MAPPINGS")?,
+            rows: mapped(&mut ebpf, "ROWS")?,
+            rules: mapped(&mut ebpf, "RULES")?,
+            counters,
+            ebpf,
+            sizes,
+        };
+        kernel.control.set(
+            0,
+            Control {
+                thread_mask: sizes.thread_slots() - 1,
+                stack_mask: sizes.stack_slots() - 1,
+                max_stacks: sizes.stacks,
+                max_frame_words: sizes.frame_words(),
+                sample_mask: 255,
+                ..Control::default()
+            },
+        );
+        Ok(kernel)
+    }
+
+    /// The channel of notices; can be taken once.
+    ///
+    /// # Errors
+    /// The ring buffer could not be opened.
+    pub fn notices(&mut self) -> Result<Notices, LoadError> {
+        let map = take(&mut self.ebpf, "EVENTS")?;
+        Notices::new(map).map_err(|source| LoadError::Map { name: "EVENTS", source })
+    }
+
+    /// Begins (`Some`) or pauses (`None`) tracing; probes stay attached.
+    pub fn trace(&self, tgid: Option<u32>) {
+        self.write_control(offset_of!(Control, tgid), tgid.unwrap_or(0));
+    }
+
+    /// Where the dynamic loader keeps its state, and whether to stop the target (our own child) when it opens a library.
+    pub fn watch_libraries(&self, r_state_addr: u64, stop: bool) {
+        self.write_control(offset_of!(Control, r_state_addr), r_state_addr);
+        self.write_control(offset_of!(Control, stop_on_library), u32::from(stop));
+    }
+
+    /// Appends rows at `start`; `false` when the table is too small.
+    pub fn put_rows(&self, start: usize, rows: &[UnwindRow]) -> bool {
+        start + rows.len() <= self.rows.len()
+            && rows.iter().enumerate().all(|(n, row)| self.rows.set(start + n, *row))
+    }
+
+    /// Appends rules at `start`; `false` when the table is too small.
+    pub fn put_rules(&self, start: usize, rules: &[PackedRule]) -> bool {
+        start + rules.len() <= MAX_RULES as usize
+            && rules.iter().enumerate().all(|(n, rule)| self.rules.set(start + n, *rule))
+    }
+
+    /// Puts a new list of mappings (sorted by address) in force; those past [`MAX_MAPPINGS`] are left out, and their number is
+    /// returned. Programs that are just walking keep the old list, which stays whole until the *second* call after.
+    pub fn put_mappings(&self, mappings: &[Mapping]) -> usize {
+        let n = mappings.len().min(MAX_MAPPINGS as usize);
+        let list = MappingList(self.control.get(0).map_or(0, |control| control.mappings)).next(n as u32);
+        let start = (list.half() * MAX_MAPPINGS) as usize;
+        for (at, mapping) in mappings[..n].iter().enumerate() {
+            self.mappings.set(start + at, *mapping);
+        }
+        self.write_control(offset_of!(Control, mappings), list.0);
+        mappings.len() - n
+    }
+
+    /// Values of all counters, summed over CPUs.
+    pub fn counters(&self) -> Counters {
+        let Ok(per_cpu) = self.counters.get(&0, 0) else { return Counters::default() };
+        Counters(
+            Counter::ALL
+                .iter()
+                .map(|counter| (*counter, per_cpu.iter().map(|words| words[*counter as usize]).sum()))
+                .collect(),
+        )
+    }
+
+    /// Capacities.
+    pub fn sizes(&self) -> TableSizes {
+        self.sizes
+    }
+
+    /// Memory of all maps as the kernel accounts it (`memlock` of each map's fdinfo), in bytes.
+    pub fn map_bytes(&self) -> u64 {
+        let mapped = [
+            self.control.map(),
+            self.cursors.map(),
+            self.stacks.map(),
+            self.frames.map(),
+            self.totals.map(),
+            self.scope.map(),
+            self.mappings.map(),
+            self.rows.map(),
+            self.rules.map(),
+        ];
+        let kept = self.ebpf.maps().filter_map(|(_, map)| match map {
+            Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => Some(data),
+            _ => None,
+        });
+        mapped.into_iter().chain(kept).map(memlock_bytes).sum()
+    }
+
+    /// Writes one field (its offset is `offset_of!(Control, …)`, its type `T`).
+    fn write_control<T>(&self, offset: usize, value: T) {
+        if let Some(control) = self.control.element(0) {
+            // SAFETY: a field of the one element; volatile, because the programs read it at any time. One aligned word each.
+            unsafe { std::ptr::write_volatile(control.cast::<u8>().add(offset).cast::<T>(), value) };
+        }
+    }
+}
+
+fn memlock_bytes(map: &MapData) -> u64 {
+    let fdinfo = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()));
+    let Ok(fdinfo) = fdinfo else { return 0 };
+    fdinfo.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok()).unwrap_or(0)
+}
+
+pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
+    ebpf.take_map(name).ok_or_else(|| LoadError::Map { name, source: io::Error::from(io::ErrorKind::NotFound) })
+}
+
+fn mapped<T: aya::Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<MappedArray<T>, LoadError> {
+    MappedArray::new(take(ebpf, name)?).map_err(|source| LoadError::Map { name, source })
+}

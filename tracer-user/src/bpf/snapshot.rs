@@ -1,0 +1,92 @@
+//! Tables → stacks and totals, by one read of memory; its cost does not depend on the number of live blocks.
+
+use tracer_common::{
+    abi::{FRAME_EXACT, NO_STACK, StackEnd},
+    addr::{FrameAddr, UserAddr},
+    limits::MAX_FRAMES,
+};
+
+use super::kernel::Kernel;
+use crate::snapshot::{StackId, Totals};
+
+/// A stack as the kernel has it: addresses only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawStack {
+    /// The kernel's id.
+    pub id: StackId,
+    /// Return addresses, innermost first.
+    pub frames: Vec<FrameAddr>,
+    /// How the walk ended.
+    pub end: StackEnd,
+    /// Its totals.
+    pub totals: Totals,
+}
+
+impl Kernel {
+    /// All stacks that ever allocated, and their sums.
+    pub fn read_stacks(&self) -> (Vec<RawStack>, Totals) {
+        let epoch = self.scope.get(0).map_or(0, |scope| scope.epoch);
+        let n_stacks = self.cursors.get(0).map_or(0, |cursors| cursors.next_stack + 1);
+        let n_stacks = (n_stacks as usize).min(self.stacks.len());
+        let mut sums = Totals::default();
+        let mut stacks = Vec::new();
+        for id in 0..n_stacks {
+            let Some(totals) = self.totals_of(id, epoch) else { continue };
+            add(&mut sums, &totals);
+            let (frames, end) = self.frames_of(id);
+            stacks.push(RawStack { id: StackId(id as u32), frames, end, totals });
+        }
+        (stacks, sums)
+    }
+
+    fn totals_of(&self, id: usize, epoch: u64) -> Option<Totals> {
+        let totals = self.totals.get(id)?;
+        if totals.allocated_count == 0 {
+            return None;
+        }
+        let (peak_bytes, peak_count) = totals.peak.at_peak(epoch);
+        let (live_bytes, live_count) = (totals.peak.live_bytes, totals.peak.live_count);
+        Some(Totals {
+            current_bytes: live_bytes,
+            current_count: live_count,
+            peak_bytes,
+            peak_count,
+            allocated_bytes: totals.allocated_bytes,
+            allocated_count: totals.allocated_count,
+            // Words of one stack are read while other threads change them: freed is never shown as negative.
+            freed_bytes: totals.allocated_bytes.saturating_sub(live_bytes),
+            freed_count: totals.allocated_count.saturating_sub(live_count),
+        })
+    }
+
+    fn frames_of(&self, id: usize) -> (Vec<FrameAddr>, StackEnd) {
+        let record = match self.stacks.get(id) {
+            Some(record) if id != NO_STACK as usize => record,
+            _ => return (Vec::new(), StackEnd::Depth),
+        };
+        let start = record.frames_start as usize;
+        let n_frames = usize::from(record.n_frames).min(MAX_FRAMES);
+        let frames = (start..start + n_frames)
+            .filter_map(|at| self.frames.get(at))
+            .map(|word| {
+                if word & FRAME_EXACT == 0 {
+                    FrameAddr::Return(UserAddr(word))
+                } else {
+                    FrameAddr::Exact(UserAddr(word & !FRAME_EXACT))
+                }
+            })
+            .collect();
+        (frames, StackEnd::from_u8(record.end))
+    }
+}
+
+fn add(sums: &mut Totals, totals: &Totals) {
+    sums.current_bytes += totals.current_bytes;
+    sums.current_count += totals.current_count;
+    sums.peak_bytes += totals.peak_bytes;
+    sums.peak_count += totals.peak_count;
+    sums.allocated_bytes += totals.allocated_bytes;
+    sums.allocated_count += totals.allocated_count;
+    sums.freed_bytes += totals.freed_bytes;
+    sums.freed_count += totals.freed_count;
+}
