@@ -1,0 +1,247 @@
+//! Reads from an ELF file what the planner needs: allocator functions that the module defines, and its code.
+
+use std::collections::HashMap;
+
+use object::{
+    Endianness,
+    elf::{self, FileHeader64},
+    read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _, Sym as _, SymbolTable},
+};
+use tracer_common::addr::{FileOffset, FileVaddr};
+
+use super::{
+    PlanError, Problem,
+    allocators::{FAMILIES, FUNCTIONS, Family, LIBC_MARKER, LOADER_MARKERS},
+};
+
+/// Executable segments kept of one module; linkers make one or two.
+const MAX_CODE_SEGMENTS: usize = 64;
+
+/// Definitions of allocator functions kept of one module: no real one has more than a few for each row.
+const MAX_DEFINITIONS: usize = 256;
+
+/// Bytes taken as a function's code when neither its symbol nor the next one says where it ends.
+const DEFAULT_FUNCTION_BYTES: u64 = 4096;
+
+/// What a module defines.
+#[derive(Debug)]
+pub struct Module<'elf> {
+    /// The known allocator that this is, if it is one.
+    pub family: Option<&'static Family>,
+    /// Global allocator functions, in the order of the table, then of the row's symbols, then by address.
+    pub definitions: Vec<Definition>,
+    /// What was met and could not be used.
+    pub problems: Vec<Problem>,
+    /// Executable segments as far as the file has them.
+    pub segments: Vec<(FileVaddr, &'elf [u8])>,
+    /// Addresses of all functions, ascending.
+    pub functions: Vec<u64>,
+    offsets: Vec<FileOffset>,
+}
+
+/// One symbol that defines an allocator function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Definition {
+    /// Index in the table of allocator functions.
+    pub function: u8,
+    rank: u8,
+    /// Its entry.
+    pub entry: FileVaddr,
+    /// Its size as the symbol states it; 0 for not stated.
+    pub size_bytes: u64,
+    /// The name without version.
+    pub symbol: &'static str,
+}
+
+/// The code behind an address.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeAt<'elf> {
+    /// The address's place in the file.
+    pub offset: FileOffset,
+    /// From the address to the segment's end in the file.
+    pub bytes: &'elf [u8],
+}
+
+impl<'elf> Module<'elf> {
+    /// Reads both symbol tables.
+    pub fn read(bytes: &'elf [u8]) -> Result<Self, PlanError> {
+        let file = open(bytes)?;
+        let endian = file.endian();
+        let mut module = Self {
+            family: None,
+            definitions: Vec::new(),
+            problems: Vec::new(),
+            segments: Vec::new(),
+            functions: Vec::new(),
+            offsets: Vec::new(),
+        };
+        for header in file.elf_program_headers() {
+            let is_code = header.p_type(endian) == elf::PT_LOAD && header.p_flags(endian).contains(elf::PF_X);
+            if !is_code || module.segments.len() == MAX_CODE_SEGMENTS {
+                continue;
+            }
+            let offset = header.p_offset(endian);
+            let Some(in_file) = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)) else {
+                continue;
+            };
+            let len = usize::try_from(header.p_filesz(endian)).unwrap_or(usize::MAX).min(in_file.len());
+            module.segments.push((FileVaddr(header.p_vaddr(endian)), &in_file[..len]));
+            module.offsets.push(FileOffset(offset));
+        }
+
+        let mut found = Found::default();
+        for table in [file.elf_dynamic_symbol_table(), file.elf_symbol_table()] {
+            found.read(table, endian);
+        }
+        if !found.any_symbol {
+            module.problems.push(Problem::NoSymbols);
+        }
+        found.functions.sort_unstable();
+        found.functions.dedup();
+        module.functions = std::mem::take(&mut found.functions);
+        module.family = FAMILIES.iter().find(|family| family.any_of.iter().any(|name| found.defines(name)));
+        found.definitions.sort_unstable();
+        found.definitions.dedup();
+        found.problems.dedup();
+        module.problems.append(&mut found.problems);
+
+        if LOADER_MARKERS.iter().any(|name| found.defines(name)) && !found.defines(LIBC_MARKER) {
+            if !found.definitions.is_empty() {
+                module.problems.push(Problem::Loader { functions: names(&found.definitions) });
+            }
+        } else {
+            module.definitions = found.complete(&mut module.problems);
+        }
+        Ok(module)
+    }
+
+    /// The file's bytes at an address, if it is in an executable segment and in the file.
+    pub fn code_at(&self, vaddr: FileVaddr) -> Option<CodeAt<'elf>> {
+        self.segments.iter().zip(&self.offsets).find_map(|((start, bytes), offset)| {
+            let distance = vaddr.0.checked_sub(start.0)?;
+            let bytes = bytes.get(usize::try_from(distance).ok()?..).filter(|bytes| !bytes.is_empty())?;
+            Some(CodeAt { offset: FileOffset(offset.0.checked_add(distance)?), bytes })
+        })
+    }
+
+    /// The bytes of a function from its entry to its end.
+    pub fn body(&self, definition: &Definition, code: CodeAt<'elf>) -> &'elf [u8] {
+        let size_bytes = if definition.size_bytes > 0 {
+            definition.size_bytes
+        } else {
+            let next = self.functions.partition_point(|address| *address <= definition.entry.0);
+            let to_next = self.functions.get(next).map_or(u64::MAX, |next| next - definition.entry.0);
+            to_next.min(DEFAULT_FUNCTION_BYTES)
+        };
+        &code.bytes[..code.bytes.len().min(usize::try_from(size_bytes).unwrap_or(usize::MAX))]
+    }
+}
+
+/// Accepts a linked 64-bit x86 ELF file.
+fn open(bytes: &[u8]) -> Result<ElfFile64<'_, Endianness>, PlanError> {
+    let not_elf = || PlanError::NotElf;
+    if !bytes.starts_with(&elf::ELFMAG) {
+        return Err(not_elf());
+    }
+    if *bytes.get(4).ok_or_else(not_elf)? != elf::ELFCLASS64.0 {
+        return Err(PlanError::Not64Bit);
+    }
+    let header = FileHeader64::<Endianness>::parse(bytes)?;
+    let endian = header.endian()?;
+    let machine = header.e_machine(endian);
+    if machine != elf::EM_X86_64 {
+        return Err(PlanError::Machine { machine: machine.0 });
+    }
+    let kind = header.e_type(endian);
+    if kind != elf::ET_DYN && kind != elf::ET_EXEC {
+        return Err(PlanError::NotLinked { kind: kind.0 });
+    }
+    Ok(ElfFile64::parse(bytes)?)
+}
+
+/// What both symbol tables hold between them.
+#[derive(Default)]
+struct Found {
+    any_symbol: bool,
+    definitions: Vec<Definition>,
+    problems: Vec<Problem>,
+    functions: Vec<u64>,
+    markers: Vec<&'static str>,
+}
+
+impl Found {
+    fn defines(&self, marker: &str) -> bool {
+        self.markers.contains(&marker)
+    }
+
+    fn read(&mut self, table: &SymbolTable<'_, FileHeader64<Endianness>>, endian: Endianness) {
+        let wanted = wanted();
+        for symbol in table.iter().filter(|symbol| symbol.st_shndx(endian) != elf::SHN_UNDEF) {
+            self.any_symbol = true;
+            let kind = symbol.st_type();
+            if kind == elf::STT_FUNC {
+                self.functions.push(symbol.st_value(endian));
+            }
+            let Ok(name) = symbol.name(endian, table.strings()) else { continue };
+            let name = name.split(|byte| *byte == b'@').next().unwrap_or_default();
+            let Some(Wanted { symbol: name, function }) = wanted.get(name).copied() else { continue };
+            let Some((function, rank)) = function else {
+                if !self.markers.contains(&name) {
+                    self.markers.push(name);
+                }
+                continue;
+            };
+            let entry = FileVaddr(symbol.st_value(endian));
+            if self.definitions.len() + self.problems.len() >= MAX_DEFINITIONS {
+                continue;
+            }
+            match (symbol.st_bind(), kind) {
+                (elf::STB_LOCAL, _) => self.problems.push(Problem::Local { symbol: name, entry }),
+                (_, elf::STT_FUNC) => {
+                    let size_bytes = symbol.st_size(endian);
+                    self.definitions.push(Definition { function, rank, entry, size_bytes, symbol: name });
+                }
+                (_, elf::STT_GNU_IFUNC) => self.problems.push(Problem::Indirect { symbol: name, resolver: entry }),
+                _ => self.problems.push(Problem::NotAFunction { symbol: name }),
+            }
+        }
+    }
+
+    /// The definitions of rows whose needs the module meets.
+    fn complete(&mut self, problems: &mut Vec<Problem>) -> Vec<Definition> {
+        let defined: Vec<_> = self.definitions.iter().map(|definition| definition.function).collect();
+        let (usable, lone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.definitions).into_iter().partition(|d| {
+            let needs = FUNCTIONS[usize::from(d.function)].needs;
+            needs.iter().all(|need| defined.iter().any(|index| FUNCTIONS[usize::from(*index)].name == *need))
+        });
+        if !lone.is_empty() {
+            problems.push(Problem::NotAnAllocator { functions: names(&lone) });
+        }
+        usable
+    }
+}
+
+fn names(definitions: &[Definition]) -> Vec<&'static str> {
+    definitions.iter().map(|definition| definition.symbol).collect()
+}
+
+/// A symbol worth noting: an allocator function with its row and its rank within the row, or else a marker.
+#[derive(Clone, Copy)]
+struct Wanted {
+    symbol: &'static str,
+    function: Option<(u8, u8)>,
+}
+
+fn wanted() -> HashMap<&'static [u8], Wanted> {
+    let markers = FAMILIES
+        .iter()
+        .flat_map(|family| family.any_of)
+        .chain(&LOADER_MARKERS)
+        .chain([&LIBC_MARKER])
+        .map(|symbol| Wanted { symbol, function: None });
+    let functions = FUNCTIONS.iter().zip(0..).flat_map(|(function, index)| {
+        let ranked = function.symbols.iter().zip(0..);
+        ranked.map(move |(symbol, rank)| Wanted { symbol, function: Some((index, rank)) })
+    });
+    markers.chain(functions).map(|wanted| (wanted.symbol.as_bytes(), wanted)).collect()
+}
