@@ -33,11 +33,8 @@ pub fn libraries_changed(ctx: &ProbeContext) -> u32 {
         }
     }
     debug!(ctx, "libraries changed in thread {}", bpf_get_current_pid_tgid() as u32);
+    stop(control.stop_on_library);
     notify(EventKind::Libraries, 0);
-    if control.stop_on_library != 0 {
-        // SAFETY: a helper without pointers. The signal is delivered before the thread runs on in user mode.
-        unsafe { generated::bpf_send_signal(SIGSTOP) };
-    }
     0
 }
 
@@ -64,14 +61,20 @@ pub fn exec(ctx: &RawTracePointContext) -> i32 {
     }
     bump(Counter::Execs);
     info!(ctx, "process {} calls exec", tgid);
+    // SAFETY: a pointer into map memory.
+    stop(unsafe { (*control).stop_on_library });
     notify(EventKind::Exec, 0);
-    // SAFETY: a helper without pointers.
-    unsafe {
-        if (*control).stop_on_library != 0 {
-            generated::bpf_send_signal(SIGSTOP);
-        }
-    }
     0
+}
+
+/// Stops our own child until the loader has read what is new; the signal is delivered before the thread runs on in user mode.
+/// Before the notice: the loader's SIGCONT must not come first.
+#[inline(always)]
+fn stop(wanted: u32) {
+    if wanted != 0 {
+        // SAFETY: a helper without pointers.
+        unsafe { generated::bpf_send_signal(SIGSTOP) };
+    }
 }
 
 /// Puts a notice into the ring buffer; lost notices are counted.

@@ -1,1 +1,95 @@
-fn main() {}
+//! `memtrace-bpf`: which source lines hold the memory of a running process.
+
+mod cli;
+
+use std::{
+    fs,
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use cli::{Action, Target};
+use tracer_user::{
+    options::SessionOptions,
+    plan,
+    session::{self, Ended, SpawnError},
+    target::{Process, host},
+};
+
+/// Time between refreshed reports on a terminal.
+const TERMINAL_INTERVAL: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    match act(cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // One line: what failed, and its causes.
+            eprintln!("memtrace-bpf: {}", tracer_user::report::escaped(&format!("{error:#}")));
+            ExitCode::from(error.downcast_ref::<SpawnError>().map_or(1, SpawnError::exit_code))
+        }
+    }
+}
+
+fn act(action: Action) -> anyhow::Result<ExitCode> {
+    match action {
+        Action::Attach { pid, mut options } => {
+            set_up(&options);
+            if options.interval.is_none() && io::stdout().is_terminal() && io::stderr().is_terminal() {
+                options.interval = Some(TERMINAL_INTERVAL);
+            }
+            runtime()?.block_on(session::attach(pid, options)).map(exit)
+        }
+        Action::Run { command, options } => {
+            set_up(&options);
+            runtime()?.block_on(session::run(&command, options)).map(exit)
+        }
+        Action::Plan(Target::Pid(pid)) => print(&session::plan_of(Process::open(pid)?)?),
+        Action::Plan(Target::File(path)) => {
+            let name = path.display();
+            let elf = fs::read(&path).with_context(|| format!("failed to read `{name}`"))?;
+            let plan = plan::plan(&elf).with_context(|| format!("failed to plan probes for `{name}`"))?;
+            print(&plan.render(&path.to_string_lossy()))
+        }
+        Action::Doctor => {
+            let checks = host::check();
+            print(&host::render(&checks))?;
+            Ok(if host::is_usable(&checks) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+fn set_up(options: &SessionOptions) {
+    let level = match options.verbose {
+        0 => log::LevelFilter::Error,
+        1 => log::LevelFilter::Info,
+        _ => log::LevelFilter::Debug,
+    };
+    env_logger::Builder::new().filter_level(level).format_timestamp_millis().format_target(false).init();
+    raise_open_files();
+}
+
+/// Every module of the target and every probe is an open file: the soft limit is raised to the hard one.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        log::debug!("failed to raise the limit of open files: {error}");
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    // One thread: ptrace's requests must come from the thread that started the child.
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the event loop")
+}
+
+fn exit(Ended(code): Ended) -> ExitCode {
+    ExitCode::from(code)
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    io::stdout().write_all(text.as_bytes()).context("failed to write to standard output")?;
+    Ok(ExitCode::SUCCESS)
+}

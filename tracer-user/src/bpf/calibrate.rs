@@ -1,0 +1,88 @@
+//! What a trap costs on this host: measured on a function of our own, so that the share of the target's time that the probes
+//! take can be estimated.
+
+use std::time::Instant;
+
+use aya::programs::{
+    UProbe,
+    uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
+};
+use tracer_common::counters::Counter;
+
+use crate::snapshot::Counters;
+
+use super::kernel::Kernel;
+
+/// Seconds that the trap of a hit takes, without our programs' own work.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TrapCost {
+    entry_seconds: f64,
+    return_seconds: f64,
+}
+
+std::arch::global_asm!(
+    ".globl memtrace_bpf_calibrate",
+    ".type memtrace_bpf_calibrate, @function",
+    "memtrace_bpf_calibrate:",
+    "nop",
+    "ret",
+    ".size memtrace_bpf_calibrate, . - memtrace_bpf_calibrate",
+);
+
+unsafe extern "C" {
+    fn memtrace_bpf_calibrate();
+}
+
+/// Calls timed for each figure; at most a few milliseconds.
+const CALLS: u32 = 1000;
+
+impl TrapCost {
+    /// Seconds that all hits so far took: their traps, and our programs by the sampled runs' mean.
+    pub fn seconds(&self, counters: &Counters) -> f64 {
+        let entries = counters.get(Counter::HitsEntry) + counters.get(Counter::HitsFree);
+        let returns = counters.get(Counter::HitsReturn);
+        let mean_run_ns = counters.get(Counter::SampledNs) as f64 / counters.get(Counter::SampledRuns).max(1) as f64;
+        entries as f64 * self.entry_seconds
+            + returns as f64 * self.return_seconds
+            + (entries + returns) as f64 * mean_run_ns * 1e-9
+    }
+}
+
+impl Kernel {
+    /// Measures [`TrapCost`] on this process; zero where the probe could not be attached.
+    pub fn trap_cost(&mut self) -> TrapCost {
+        let Some(offset) = calibration_offset() else { return TrapCost::default() };
+        let bare = time_calls();
+        let Some(entry) = self.time_with("empty", offset) else { return TrapCost::default() };
+        let Some(both) = self.time_with("empty_return", offset) else { return TrapCost::default() };
+        // A return probe alone costs the entry's trap and the trampoline.
+        TrapCost { entry_seconds: (entry - bare).max(0.0), return_seconds: (both - entry).max(0.0) }
+    }
+
+    fn time_with(&mut self, program: &str, offset: u64) -> Option<f64> {
+        let uprobe: &mut UProbe = self.ebpf.program_mut(program)?.try_into().ok()?;
+        let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: None };
+        let link = uprobe.attach(point, "/proc/self/exe", UProbeScope::CallingProcess).ok()?;
+        let seconds = time_calls();
+        uprobe.detach(link).ok()?;
+        Some(seconds)
+    }
+}
+
+/// Mean seconds of one call.
+fn time_calls() -> f64 {
+    let started = Instant::now();
+    for _ in 0..CALLS {
+        // SAFETY: the function above, which only returns.
+        unsafe { memtrace_bpf_calibrate() };
+    }
+    started.elapsed().as_secs_f64() / f64::from(CALLS)
+}
+
+/// File offset of the function in our own executable, from the mapping that it lies in.
+fn calibration_offset() -> Option<u64> {
+    let address = memtrace_bpf_calibrate as *const () as u64;
+    let maps = std::fs::read("/proc/self/maps").ok()?;
+    let entry = crate::target::maps::parse(&maps).into_iter().find(|map| map.start.0 <= address && address < map.end.0)?;
+    Some(address - entry.start.0 + entry.offset.0)
+}

@@ -1,0 +1,493 @@
+//! A traced process: its modules, their rows and probes in the kernel, and the way from the tables to a snapshot.
+
+use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, time::Instant};
+
+use object::{Object as _, ObjectSymbol as _};
+use thiserror::Error;
+use tracer_common::{
+    abi::{MAPPING_GENERATED, MAPPING_ROWS, Mapping},
+    addr::{FileOffset, FileVaddr},
+    counters::Counter,
+};
+
+use crate::{
+    bpf::{AttachError, Binding, Kernel, LoadError, Notices, TableSizes, TrapCost},
+    options::SessionOptions,
+    plan::{self, ProbePlan},
+    snapshot::{Frame, ModuleId, ModuleKind, Overhead, Snapshot, Stack, StackStats, TargetInfo},
+    target::{
+        LoadedModule, Modules, Process, ProcessError,
+        seccomp::{self, ReturnProbes},
+    },
+    unwind::{self, RowRange, RowTables},
+};
+
+/// Distinct stacks that the tables hold.
+const MAX_STACKS: u32 = 1 << 16;
+
+/// Rows kept free for libraries that the target opens later (8 bytes each).
+const SPARE_ROWS: u32 = 1 << 19;
+
+/// Rows kept free for a program that has not mapped its libraries yet.
+const SPARE_ROWS_OF_CHILD: u32 = 3 << 19;
+
+/// Fewest thread slots (1.6 KiB each).
+const MIN_THREADS: u32 = 1024;
+
+/// Why a process is not traced.
+#[derive(Debug, Error)]
+pub enum TraceError {
+    /// The process itself.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The kernel side.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A probe was refused.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A return probe would kill the target.
+    #[error("refused to trace pid {pid} ({comm}): {reason}")]
+    Unsafe {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        comm: String,
+        /// What would happen, and what to do.
+        reason: String,
+    },
+    /// No module defines an allocator that is known.
+    #[error("pid {pid} ({comm}): no allocator found; looked for malloc and its family in the symbols of {looked_at}{hint}")]
+    NoAllocator {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        comm: String,
+        /// The modules.
+        looked_at: String,
+        /// What is special about it.
+        hint: &'static str,
+    },
+}
+
+/// Whose process it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A running one, which must not be stopped.
+    Attached,
+    /// Our own child, which is stopped while a library that it opened is read.
+    Child,
+}
+
+/// A process being traced.
+pub struct Tracer {
+    process: Process,
+    origin: Origin,
+    kernel: Kernel,
+    modules: Modules,
+    tables: RowTables,
+    ranges: HashMap<ModuleId, RowRange>,
+    rows_uploaded: usize,
+    rules_uploaded: usize,
+    n_sites: usize,
+    library_notice: bool,
+    trap_cost: TrapCost,
+    started: Instant,
+    cpu_seconds_before: f64,
+    notes: Vec<String>,
+}
+
+impl Tracer {
+    /// Reads the target's modules, loads the kernel side and attaches the probes. Tracing begins with [`Tracer::begin`].
+    ///
+    /// # Errors
+    /// [`TraceError`]; nothing stays attached.
+    pub fn prepare(
+        process: Process,
+        origin: Origin,
+        options: &SessionOptions,
+        progress: &dyn Fn(&str),
+    ) -> Result<Self, TraceError> {
+        check_return_probes(&process)?;
+        let mut modules = Modules::default();
+        let fresh = modules.refresh(&process)?;
+        let mut read = Vec::new();
+        for id in fresh {
+            let loaded = modules.get(id);
+            progress(&loaded.module.path.to_string_lossy());
+            read.push((id, ReadModule::read(loaded)));
+        }
+        let n_rows: usize = read.iter().map(|(_, read)| read.rows.rows.len()).sum();
+        let spare = if origin == Origin::Child { SPARE_ROWS_OF_CHILD } else { SPARE_ROWS };
+        let sizes = TableSizes {
+            blocks: options.max_live_blocks,
+            threads: (4 * process.n_threads() as u32).max(MIN_THREADS),
+            stacks: MAX_STACKS,
+            rows: n_rows as u32 + spare,
+        };
+        let mut kernel = Kernel::load(sizes, options.verbose >= 2)?;
+        let trap_cost = kernel.trap_cost();
+        let cpu_seconds_before = process.cpu_seconds().unwrap_or(0.0);
+        let mut tracer = Self {
+            process,
+            origin,
+            kernel,
+            modules,
+            tables: RowTables::new(sizes.rows as usize),
+            ranges: HashMap::new(),
+            rows_uploaded: 0,
+            rules_uploaded: 0,
+            n_sites: 0,
+            library_notice: false,
+            trap_cost,
+            started: Instant::now(),
+            cpu_seconds_before,
+            notes: Vec::new(),
+        };
+        tracer.take_in(read)?;
+        if tracer.n_sites == 0 && origin == Origin::Attached {
+            return Err(tracer.no_allocator());
+        }
+        Ok(tracer)
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The channel of notices; can be taken once.
+    ///
+    /// # Errors
+    /// The ring buffer could not be opened.
+    pub fn notices(&mut self) -> Result<Notices, TraceError> {
+        Ok(self.kernel.notices()?)
+    }
+
+    /// The BPF side's log, for `-vv`.
+    pub fn kernel_mut(&mut self) -> &mut Kernel {
+        &mut self.kernel
+    }
+
+    /// Tracing begins.
+    pub fn begin(&mut self) {
+        self.started = Instant::now();
+        self.cpu_seconds_before = self.process.cpu_seconds().unwrap_or(0.0);
+        self.kernel.trace(Some(self.process.pid));
+    }
+
+    /// Tracing ends; the tables stay as they are.
+    pub fn end(&self) {
+        self.kernel.trace(None);
+    }
+
+    /// Whether the target's dynamic loader will tell when its libraries are loaded.
+    pub fn awaits_libraries(&self) -> bool {
+        self.library_notice
+    }
+
+    /// Takes the probes away. What remains keeps the modules' files open, so that they can still be named.
+    pub fn detach(self) -> Modules {
+        self.modules
+    }
+
+    /// Whether any allocator function is probed.
+    pub fn has_sites(&self) -> bool {
+        self.n_sites > 0
+    }
+
+    /// The error that says which modules were looked at in vain.
+    pub fn no_allocator(&self) -> TraceError {
+        let files: Vec<_> = self
+            .modules
+            .all()
+            .iter()
+            .filter(|loaded| loaded.module.kind == ModuleKind::File)
+            .map(|loaded| loaded.module.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()))
+            .collect();
+        let hint = self.modules.all().iter().find_map(|loaded| {
+            let bytes = loaded.bytes().ok()?;
+            let elf = object::File::parse(&*bytes).ok()?;
+            if elf.section_by_name(".go.buildinfo").is_some() || elf.section_by_name(".gopclntab").is_some() {
+                return Some("; this is a Go program without cgo, whose own allocator is not traced");
+            }
+            let is_exe = self.process.exe.as_deref() == Some(&loaded.module.path);
+            let has_symbols = elf.symbols().next().is_some() || elf.dynamic_symbols().next().is_some();
+            (is_exe && !has_symbols)
+                .then_some("; the executable is static and stripped: only one with symbols (a debug file is not enough yet) can be traced")
+        });
+        TraceError::NoAllocator {
+            pid: self.process.pid,
+            comm: self.process.comm.clone(),
+            looked_at: if files.is_empty() { "no file".to_owned() } else { files.join(", ") },
+            hint: hint.unwrap_or(""),
+        }
+    }
+
+    /// Looks at the target's mappings again: new modules' rows and probes go into the kernel.
+    ///
+    /// # Errors
+    /// The mappings could not be read (the target has ended), or a probe was refused.
+    pub fn refresh(&mut self) -> Result<(), TraceError> {
+        let fresh = self.modules.refresh(&self.process)?;
+        let read = fresh.into_iter().map(|id| (id, ReadModule::read(self.modules.get(id)))).collect();
+        self.take_in(read)
+    }
+
+    /// Rows, then mappings, then probes: a stack that a new probe brings finds its rows.
+    fn take_in(&mut self, read: Vec<(ModuleId, ReadModule)>) -> Result<(), TraceError> {
+        let mut bindings = Vec::new();
+        for (id, read) in read {
+            let path = self.modules.get(id).module.path.clone();
+            for problem in read.problems {
+                self.note(format!("{}: {problem}", path.display()));
+            }
+            let identity = self.modules.get(id).identity();
+            match self.tables.add(&identity, read.rows) {
+                Ok(range) => {
+                    self.ranges.insert(id, range);
+                }
+                Err(full) => self.note(format!("{}: {full}; stacks through it are truncated", path.display())),
+            }
+            bindings.push((id, read.bindings, read.library_notice));
+        }
+        self.upload();
+        for (id, bindings, library_notice) in bindings {
+            let open_path = self.modules.get(id).module.open_path.clone();
+            if let Some(notice) = library_notice {
+                self.watch_libraries(id, &open_path, notice)?;
+            }
+            if !bindings.is_empty() {
+                log::info!("{} probe sites in {}", bindings.len(), self.modules.get(id).module.path.display());
+                self.kernel.attach(&open_path, &bindings, self.process.pid)?;
+                self.n_sites += bindings.len();
+            }
+        }
+        Ok(())
+    }
+
+    fn upload(&mut self) {
+        let rows = self.tables.rows();
+        let rules = self.tables.rules();
+        if !(self.kernel.put_rules(self.rules_uploaded, &rules[self.rules_uploaded..])
+            && self.kernel.put_rows(self.rows_uploaded, &rows[self.rows_uploaded..]))
+        {
+            log::warn!("unwind tables of the kernel are full");
+        }
+        (self.rules_uploaded, self.rows_uploaded) = (rules.len(), rows.len());
+        let mappings: Vec<Mapping> = self
+            .modules
+            .current()
+            .iter()
+            .map(|(mapping, id)| {
+                let range = self.ranges.get(id).copied().unwrap_or_default();
+                let generated = self.modules.get(*id).module.kind == ModuleKind::Generated;
+                Mapping {
+                    start: mapping.start.0,
+                    end: mapping.end.0,
+                    bias: mapping.bias.wrapping_add(range.base_vaddr),
+                    row_start: range.start,
+                    row_count: range.len,
+                    kind: if generated { MAPPING_GENERATED } else { MAPPING_ROWS },
+                    _pad: 0,
+                }
+            })
+            .collect();
+        let left_out = self.kernel.put_mappings(&mappings);
+        if left_out > 0 {
+            self.note(format!("{left_out} executable mappings do not fit the table: stacks through them are truncated"));
+        }
+    }
+
+    fn watch_libraries(&mut self, id: ModuleId, path: &std::path::Path, notice: LibraryNotice) -> Result<(), TraceError> {
+        let loaded = self.modules.get(id);
+        let bias = loaded.module.mappings.first().map_or(0, |mapping| mapping.bias);
+        let r_state = notice.r_debug.map_or(0, |r_debug| r_debug.0.wrapping_add(bias) + R_STATE_OFFSET);
+        self.kernel.watch_libraries(r_state, self.origin == Origin::Child);
+        self.kernel.attach_library_notice(path, notice.offset, self.process.pid)?;
+        self.library_notice = true;
+        Ok(())
+    }
+
+    fn note(&mut self, note: String) {
+        log::info!("{note}");
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// Adds a note to all later snapshots.
+    pub fn add_note(&mut self, note: String) {
+        self.note(note);
+    }
+
+    /// All totals, stacks, modules and counters as of now.
+    pub fn snapshot(&self) -> Snapshot {
+        let (stacks, totals) = self.kernel.read_stacks();
+        let duration = self.started.elapsed();
+        let counters = self.kernel.counters();
+        let stacks = stacks
+            .into_iter()
+            .map(|raw| {
+                let frames = raw.frames.iter().map(|addr| Frame { addr: *addr, location: self.modules.locate(addr.lookup()) });
+                StackStats {
+                    id: raw.id,
+                    stack: Stack { frames: frames.collect(), end: raw.end },
+                    totals: raw.totals,
+                }
+            })
+            .collect();
+        let hits = [Counter::HitsEntry, Counter::HitsReturn, Counter::HitsFree].map(|hit| counters.get(hit));
+        let cpu_seconds = self.process.cpu_seconds().map_or(0.0, |now| now - self.cpu_seconds_before);
+        let n_hits: u64 = hits.iter().sum();
+        Snapshot {
+            target: TargetInfo {
+                pid: self.process.pid,
+                comm: self.process.comm.clone(),
+                exe: self.process.exe.clone(),
+                running: self.process.is_running(),
+            },
+            duration,
+            from_start: self.origin == Origin::Child,
+            totals,
+            overhead: Overhead {
+                hits: n_hits,
+                hits_per_second: n_hits as f64 / duration.as_secs_f64().max(1e-9),
+                estimated_share: share(self.trap_cost.seconds(&counters), cpu_seconds),
+                kernel_map_bytes: self.kernel.map_bytes(),
+                rss_bytes: own_rss_bytes(),
+            },
+            counters,
+            modules: self.modules.all().iter().map(|loaded| Arc::clone(&loaded.module)).collect(),
+            stacks,
+            notes: self.notes.iter().chain(&self.modules.problems).cloned().collect(),
+        }
+    }
+}
+
+/// Probe time by CPU time; both are estimates, so the share is kept within 0–1.
+fn share(probe_seconds: f64, cpu_seconds: f64) -> f64 {
+    if cpu_seconds <= 0.0 { 0.0 } else { (probe_seconds / cpu_seconds).clamp(0.0, 1.0) }
+}
+
+fn own_rss_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+/// Refuses a target that a return probe would kill.
+fn check_return_probes(process: &Process) -> Result<(), TraceError> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let statuses = process.thread_statuses()?;
+    match seccomp::return_probes(release.trim(), std::env::consts::ARCH, statuses.iter().map(String::as_str)) {
+        ReturnProbes::Safe => Ok(()),
+        ReturnProbes::Killed { reason } => Err(TraceError::Unsafe {
+            pid: process.pid,
+            comm: process.comm.clone(),
+            reason: reason.to_string(),
+        }),
+    }
+}
+
+/// `r_state` in `struct r_debug` on 64-bit: int version + padding, r_map, r_brk (glibc elf/link.h, musl include/link.h).
+const R_STATE_OFFSET: u64 = 24;
+
+/// Where a dynamic loader announces libraries.
+#[derive(Clone, Copy, Debug)]
+struct LibraryNotice {
+    /// `_dl_debug_state`, called when the list changes.
+    offset: FileOffset,
+    /// `_r_debug`, which holds the list's state.
+    r_debug: Option<FileVaddr>,
+}
+
+/// What a module's bytes tell, before anything goes into the kernel.
+struct ReadModule {
+    rows: unwind::ModuleRows,
+    bindings: Vec<Binding>,
+    library_notice: Option<LibraryNotice>,
+    problems: Vec<String>,
+}
+
+impl ReadModule {
+    fn read(loaded: &LoadedModule) -> Self {
+        let mut problems = Vec::new();
+        let bytes = loaded.bytes().unwrap_or_else(|error| {
+            problems.push(format!("failed to read: {error}"));
+            Vec::new()
+        });
+        if bytes.is_empty() {
+            let (rows, bindings) = (unwind::ModuleRows::default(), Vec::new());
+            return Self { rows, bindings, library_notice: None, problems };
+        }
+        let rows = unwind::rows(&bytes);
+        problems.extend(rows.problems.describe());
+        let bindings = match (loaded.module.kind, plan::plan(&bytes)) {
+            (ModuleKind::File, Ok(plan)) => {
+                problems.extend(plan.problems.iter().map(ToString::to_string));
+                bindings(&plan)
+            }
+            (ModuleKind::File, Err(error)) => {
+                problems.push(error.to_string());
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
+        Self { rows, bindings, library_notice: library_notice(&bytes), problems }
+    }
+}
+
+fn bindings(plan: &ProbePlan) -> Vec<Binding> {
+    plan.sites
+        .iter()
+        .map(|site| Binding {
+            shape: site.shape,
+            offset: site.file_offset,
+            cookie: site.cookie(),
+            return_probe: site.return_probe,
+        })
+        .collect()
+}
+
+fn library_notice(bytes: &[u8]) -> Option<LibraryNotice> {
+    let elf = object::File::parse(bytes).ok()?;
+    let symbol = |name: &str| {
+        elf.dynamic_symbols()
+            .chain(elf.symbols())
+            .find(|symbol| symbol.is_definition() && symbol.name() == Ok(name))
+            .map(|symbol| symbol.address())
+    };
+    let vaddr = symbol("_dl_debug_state")?;
+    let offset = plan::file_offset(&elf, FileVaddr(vaddr))?;
+    Some(LibraryNotice { offset, r_debug: symbol("_r_debug").map(FileVaddr) })
+}
+
+/// The probe plans of a running process, module by module, as text; modules without an allocator are left out.
+///
+/// # Errors
+/// The process cannot be traced, or has no known allocator.
+pub fn plan_of(process: Process) -> Result<String, TraceError> {
+    let mut modules = Modules::default();
+    modules.refresh(&process)?;
+    let mut text = String::new();
+    let mut looked_at: Vec<PathBuf> = Vec::new();
+    for loaded in modules.all().iter().filter(|loaded| loaded.module.kind == ModuleKind::File) {
+        looked_at.push(loaded.module.path.clone());
+        let Ok(bytes) = loaded.bytes() else { continue };
+        if let Ok(plan) = plan::plan(&bytes)
+            && !plan.sites.is_empty()
+        {
+            text.push_str(&plan.render(&loaded.module.path.to_string_lossy()));
+        }
+    }
+    if text.is_empty() {
+        return Err(TraceError::NoAllocator {
+            pid: process.pid,
+            comm: process.comm.clone(),
+            looked_at: looked_at.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
+            hint: "",
+        });
+    }
+    Ok(text)
+}
