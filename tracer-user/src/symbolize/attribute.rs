@@ -40,6 +40,7 @@ struct Rule {
     on: On,
     glob: &'static str,
     part: Part,
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by the test of the rows"))]
     example: &'static str,
 }
 
@@ -251,9 +252,7 @@ impl Attribution {
         if self.added.is_match(function) || self.added.is_match(&*qualified) {
             return Some(Part::Wrapper);
         }
-        self.functions
-            .part(&qualified)
-            .or_else(|| if file.is_none() { self.namespaces.part(&qualified) } else { None })
+        self.functions.part(&qualified).or_else(|| if file.is_none() { self.namespaces.part(&qualified) } else { None })
     }
 }
 
@@ -304,11 +303,7 @@ fn operator(function: &str) -> (Option<usize>, usize) {
         if !starts || rest.starts_with(|c: char| c.is_alphanumeric() || c == '_') {
             continue;
         }
-        let len = if rest.starts_with("()") {
-            2
-        } else {
-            rest.find('(').unwrap_or(rest.len())
-        };
+        let len = if rest.starts_with("()") { 2 } else { rest.find('(').unwrap_or(rest.len()) };
         return (Some(at), WORD.len() + len);
     }
     (None, 0)
@@ -451,7 +446,10 @@ mod tests {
             ("main", "main"),
             ("xmalloc.part.0", "xmalloc"),
             ("f(int) [clone .cold]", "f"),
-            ("void std::vector<int, std::allocator<int> >::_M_realloc_insert<int>(int&&)", "std::vector::_M_realloc_insert"),
+            (
+                "void std::vector<int, std::allocator<int> >::_M_realloc_insert<int>(int&&)",
+                "std::vector::_M_realloc_insert",
+            ),
             ("operator new[](unsigned long, std::nothrow_t const&)", "operator new[]"),
             ("std::ostream& std::operator<< <char>(std::ostream&, char)", "std::operator<< <char>"),
             ("Matrix::operator()(int, int) const", "Matrix::operator()"),

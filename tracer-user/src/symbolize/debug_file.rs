@@ -64,7 +64,7 @@ pub fn find(path: &Path, facts: &ElfFacts, roots: &[PathBuf]) -> Option<(File, E
 /// `ROOT/.build-id/ab/cdef….debug`, the layout of GDB and all distributions.
 fn build_id_candidates(id: &[u8], roots: &[PathBuf]) -> Vec<PathBuf> {
     let (2..=MAX_BUILD_ID_BYTES) = id.len() else { return Vec::new() };
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     roots.iter().map(|root| root.join(".build-id").join(hex(&id[..1])).join(hex(&id[1..]) + ".debug")).collect()
 }
 

@@ -6,5 +6,5 @@ mod name;
 mod symbolizer;
 
 pub use attribute::Attribution;
-pub use name::{FrameName, Names, NoSymbol, Place};
+pub use name::{FrameName, Names, NoSymbol, Place, module_name};
 pub use symbolizer::{Progress, SymbolizeOptions, Symbolizer};

@@ -97,9 +97,7 @@ pub fn module_name(module: &Module) -> String {
     match module.kind {
         ModuleKind::Generated => "[generated code]".to_owned(),
         ModuleKind::Vdso => "[vdso]".to_owned(),
-        ModuleKind::File => {
-            module.path.file_name().unwrap_or(module.path.as_os_str()).to_string_lossy().into_owned()
-        }
+        ModuleKind::File => module.path.file_name().unwrap_or(module.path.as_os_str()).to_string_lossy().into_owned(),
     }
 }
 

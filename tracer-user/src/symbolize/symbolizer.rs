@@ -27,6 +27,8 @@ const MAX_NAME_BYTES: usize = 8 * 1024;
 /// Deepest nesting of inlined functions kept at one address.
 const MAX_INLINED: usize = 256;
 
+const NO_DIRECTORIES: [&str; 0] = [];
+
 /// How names are looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SymbolizeOptions {
@@ -82,8 +84,7 @@ impl Symbolizer {
     pub fn new(options: SymbolizeOptions) -> Self {
         // The files are ours: each is opened once and reached by its descriptor, so blazesym never needs to look again.
         // Without directories it also follows no links of its own but to a file's neighbours.
-        let blaze =
-            blaze::Symbolizer::builder().enable_auto_reload(false).set_debug_dirs(Some([PathBuf::new(); 0])).build();
+        let blaze = blaze::Symbolizer::builder().enable_auto_reload(false).set_debug_dirs(Some(NO_DIRECTORIES)).build();
         Self { options, blaze, modules: HashMap::new(), strings: Interner::default() }
     }
 
@@ -104,10 +105,10 @@ impl Symbolizer {
         for (done, (id, vaddrs)) in wanted.into_iter().enumerate() {
             let Some(module) = snapshot.modules.get(id.0 as usize) else { continue };
             let key = (module.kind, module.path.clone(), module.open_path.clone(), module.build_id.clone());
-            let known = self.modules.entry(key).or_insert_with(|| NamedModule {
-                files: open(module, &self.options),
-                names: HashMap::new(),
-            });
+            let known = self
+                .modules
+                .entry(key)
+                .or_insert_with(|| NamedModule { files: open(module, &self.options), names: HashMap::new() });
             let new: Vec<u64> = vaddrs.iter().filter(|v| !known.names.contains_key(v)).map(|v| v.0).collect();
             if !new.is_empty() {
                 progress(Progress { module: Some(&module.path), done, total });
@@ -149,16 +150,18 @@ fn open(module: &Module, options: &SymbolizeOptions) -> Result<Files, NoSymbol> 
     }
     let dwarf = Dwarf::of(&facts, &main);
     let debug = if facts.has_dwarf { None } else { debug_file::find(&module.path, &facts, &options.debug_roots) };
-    Ok(Files { main, dwarf, debug: debug.map(|(file, facts)| { let dwarf = Dwarf::of(&facts, &file); (file, dwarf) }) })
+    Ok(Files {
+        main,
+        dwarf,
+        debug: debug.map(|(file, facts)| {
+            let dwarf = Dwarf::of(&facts, &file);
+            (file, dwarf)
+        }),
+    })
 }
 
 /// The names at each of `vaddrs`, in their order, each non-empty.
-fn look_up(
-    blaze: &blaze::Symbolizer,
-    files: &Files,
-    vaddrs: &[u64],
-    strings: &mut Interner,
-) -> Vec<Vec<FrameName>> {
+fn look_up(blaze: &blaze::Symbolizer, files: &Files, vaddrs: &[u64], strings: &mut Interner) -> Vec<Vec<FrameName>> {
     let best = match &files.debug {
         Some((debug, dwarf)) => ask(blaze, debug, *dwarf, vaddrs, strings),
         // With broken DWARF (or a debug link to a wrong file) the symbol table still says the function.
