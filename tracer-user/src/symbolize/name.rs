@@ -69,7 +69,7 @@ impl fmt::Display for NoSymbol {
             Self::FileReplaced => f.write_str("file replaced by another build"),
             Self::FileBroken(what) => write!(f, "broken file: {what}"),
             Self::NotMapped => f.write_str("not in any mapping"),
-            Self::GeneratedCode => f.write_str("generated code"),
+            Self::GeneratedCode => f.write_str("made at run time"),
         }
     }
 }
