@@ -1,1 +1,3 @@
-//! (under construction)
+//! Snapshots and names → statistics.
+
+pub mod statistics;

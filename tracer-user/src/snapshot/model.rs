@@ -114,7 +114,7 @@ pub struct Module {
 }
 
 /// What a module is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ModuleKind {
     /// An ELF file.
     File,

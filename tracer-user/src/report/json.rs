@@ -1,0 +1,245 @@
+//! The JSON report, described field by field in docs/json.md. Key order is that of the structs.
+
+use std::{io, path::Path};
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use tracer_common::counters::Counter;
+
+use super::format::{is_hazard, path_text};
+use crate::{
+    analysis::statistics::{Statistic, Statistics, module_of},
+    options::Key,
+    snapshot::{Counters, Module, ModuleKind, Overhead, Snapshot, StackStats, TargetInfo, Totals},
+    symbolize::{FrameName, module_name},
+};
+
+/// Version of the form; raised when a field changes its meaning or goes.
+pub const SCHEMA: u32 = 1;
+
+/// The report in one line, with a newline at its end. All lines of `statistics` are in it, each with its full traceback.
+pub fn render(snapshot: &Snapshot, statistics: &Statistics<'_>) -> String {
+    let mut out = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, SafeText);
+    report(snapshot, statistics).serialize(&mut serializer).expect("a Vec takes every byte, and every key is a string");
+    out.push(b'\n');
+    String::from_utf8(out).expect("JSON is UTF-8")
+}
+
+/// Escapes what serde_json leaves bare and a terminal would obey.
+struct SafeText;
+
+impl serde_json::ser::Formatter for SafeText {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut clean = 0;
+        for (at, hazard) in fragment.char_indices().filter(|&(_, c)| is_hazard(c)) {
+            writer.write_all(&fragment.as_bytes()[clean..at])?;
+            for unit in hazard.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            clean = at + hazard.len_utf8();
+        }
+        writer.write_all(&fragment.as_bytes()[clean..])
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    target: TargetJson<'a>,
+    duration_ns: u64,
+    key: &'static str,
+    totals: TotalsJson,
+    counters: CountersJson<'a>,
+    overhead: OverheadJson,
+    stats: Vec<StatJson<'a>>,
+    notes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct TargetJson<'a> {
+    pid: u32,
+    comm: &'a str,
+    exe: Option<String>,
+    running: bool,
+    from_start: bool,
+}
+
+#[derive(Serialize)]
+struct TotalsJson {
+    current_bytes: u64,
+    current_count: u64,
+    peak_bytes: u64,
+    peak_count: u64,
+    allocated_bytes: u64,
+    allocated_count: u64,
+    freed_bytes: u64,
+    freed_count: u64,
+}
+
+struct CountersJson<'a>(&'a Counters);
+
+#[derive(Serialize)]
+struct OverheadJson {
+    hits: u64,
+    hits_per_second: f64,
+    estimated_share: f64,
+    kernel_map_bytes: u64,
+    rss_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct StatJson<'a> {
+    file: Option<String>,
+    line: Option<u32>,
+    function: Option<&'a str>,
+    module: Option<String>,
+    size: u64,
+    count: u64,
+    average: Option<f64>,
+    peak_size: u64,
+    peak_count: u64,
+    allocated_size: u64,
+    allocated_count: u64,
+    stacks: usize,
+    truncated: Option<&'static str>,
+    traceback: Traceback<'a>,
+}
+
+/// Serialized frame by frame: all tracebacks at once would be the largest thing in memory.
+struct Traceback<'a> {
+    stack: &'a StackStats,
+    snapshot: &'a Snapshot,
+    statistics: &'a Statistics<'a>,
+}
+
+#[derive(Serialize)]
+struct FrameJson<'a> {
+    function: Option<&'a str>,
+    file: Option<String>,
+    line: Option<u32>,
+    module: Option<String>,
+    address: String,
+    inlined: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<String>,
+}
+
+fn report<'a>(snapshot: &'a Snapshot, statistics: &'a Statistics<'a>) -> Report<'a> {
+    Report {
+        schema: SCHEMA,
+        target: TargetJson::new(&snapshot.target, snapshot.from_start),
+        duration_ns: u64::try_from(snapshot.duration.as_nanos()).unwrap_or(u64::MAX),
+        key: match statistics.key {
+            Key::Lineno => "lineno",
+            Key::Filename => "filename",
+            Key::Function => "function",
+            Key::Module => "module",
+            Key::Traceback => "traceback",
+        },
+        totals: TotalsJson::from(&snapshot.totals),
+        counters: CountersJson(&snapshot.counters),
+        overhead: OverheadJson::from(&snapshot.overhead),
+        stats: statistics.lines.iter().map(|line| StatJson::new(line, snapshot, statistics)).collect(),
+        notes: &snapshot.notes,
+    }
+}
+
+impl<'a> TargetJson<'a> {
+    fn new(target: &'a TargetInfo, from_start: bool) -> Self {
+        let exe = target.exe.as_deref().map(path_text);
+        Self { pid: target.pid, comm: &target.comm, exe, running: target.running, from_start }
+    }
+}
+
+impl From<&Totals> for TotalsJson {
+    fn from(totals: &Totals) -> Self {
+        Self {
+            current_bytes: totals.current_bytes,
+            current_count: totals.current_count,
+            peak_bytes: totals.peak_bytes,
+            peak_count: totals.peak_count,
+            allocated_bytes: totals.allocated_bytes,
+            allocated_count: totals.allocated_count,
+            freed_bytes: totals.freed_bytes,
+            freed_count: totals.freed_count,
+        }
+    }
+}
+
+impl Serialize for CountersJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(Counter::ALL.len()))?;
+        for &counter in Counter::ALL {
+            map.serialize_entry(counter.name(), &self.0.get(counter))?;
+        }
+        map.end()
+    }
+}
+
+impl From<&Overhead> for OverheadJson {
+    fn from(overhead: &Overhead) -> Self {
+        // JSON has no infinities; serde_json would write null into a field that is a number.
+        let finite = |value: f64| if value.is_finite() { value } else { 0.0 };
+        Self {
+            hits: overhead.hits,
+            hits_per_second: finite(overhead.hits_per_second),
+            estimated_share: finite(overhead.estimated_share),
+            kernel_map_bytes: overhead.kernel_map_bytes,
+            rss_bytes: overhead.rss_bytes,
+        }
+    }
+}
+
+impl<'a> StatJson<'a> {
+    fn new(line: &Statistic<'a>, snapshot: &'a Snapshot, statistics: &'a Statistics<'a>) -> Self {
+        let key = statistics.key;
+        let name = line.site.map(|site| site.name);
+        let by_line = matches!(key, Key::Lineno | Key::Traceback);
+        let totals = &line.totals;
+        Self {
+            file: name.filter(|_| key != Key::Module).and_then(|name| name.file.as_deref()).map(path_text),
+            line: name.filter(|_| by_line).and_then(|name| name.line),
+            function: name.filter(|_| by_line || key == Key::Function).and_then(function),
+            module: line.site.and_then(|site| site.module(snapshot)).map(module_text),
+            size: totals.current_bytes,
+            count: totals.current_count,
+            average: (totals.current_count > 0).then(|| totals.current_bytes as f64 / totals.current_count as f64),
+            peak_size: totals.peak_bytes,
+            peak_count: totals.peak_count,
+            allocated_size: totals.allocated_bytes,
+            allocated_count: totals.allocated_count,
+            stacks: line.n_stacks,
+            truncated: line.largest.stack.end.reason(),
+            traceback: Traceback { stack: line.largest, snapshot, statistics },
+        }
+    }
+}
+
+fn function(name: &FrameName) -> Option<&str> {
+    name.function.as_deref().ok()
+}
+
+/// A file's full path; what has none is called as in the text report.
+fn module_text(module: &Module) -> String {
+    match module.kind {
+        ModuleKind::File => path_text(&module.path),
+        ModuleKind::Vdso | ModuleKind::Generated => module_name(module),
+    }
+}
+
+impl Serialize for Traceback<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.stack.stack.frames.iter().flat_map(|frame| {
+            let module = module_of(self.snapshot, frame.location.map(|(module, _)| module));
+            self.statistics.names.of(frame).iter().map(move |name| FrameJson {
+                function: function(name),
+                file: name.file.as_deref().map(Path::new).map(path_text),
+                line: name.line,
+                module: module.map(module_text),
+                address: format!("{:#x}", frame.addr.raw()),
+                inlined: name.inlined,
+                missing: name.missing(),
+            })
+        }))
+    }
+}

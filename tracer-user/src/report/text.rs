@@ -1,0 +1,308 @@
+//! The text report, in the form that tracemalloc's users know.
+
+use std::fmt::Write;
+
+use tracer_common::{abi::StackEnd, counters::Counter};
+
+use super::format::{escaped, grouped, percent, short_path, shortened, size, size_f64};
+use crate::{
+    analysis::statistics::{Rest, Site, Statistic, Statistics, module_of},
+    options::{Key, ReportOptions, Sort},
+    snapshot::{Snapshot, StackId, StackStats, Totals},
+    symbolize::{FrameName, Place, module_name},
+};
+
+/// Columns up to which the function names after the figures are aligned.
+const MAX_ALIGNED: usize = 100;
+
+/// Counters of calls or events that the figures miss.
+const LOSSES: &[Counter] = &[
+    Counter::BlocksFull,
+    Counter::StacksFull,
+    Counter::ThreadsFull,
+    Counter::LostReturns,
+    Counter::UnpairedReturns,
+    Counter::MissedFrees,
+    Counter::OutUnreadable,
+    Counter::EventsLost,
+];
+
+/// Counters that are a loss when every block was seen from the start, and ordinary after an attach.
+const LOSSES_FROM_START: &[Counter] = &[Counter::FreesUnknown, Counter::ReallocsUnknown];
+
+/// Counters that are no loss, but tell about the target.
+const DETAILS: &[Counter] = &[Counter::Failed, Counter::Execs];
+
+/// Counters of truncated stacks and the end that each counts.
+const TRUNCATIONS: &[(Counter, StackEnd)] = &[
+    (Counter::TruncatedDepth, StackEnd::Depth),
+    (Counter::TruncatedNoMapping, StackEnd::NoMapping),
+    (Counter::TruncatedNoRow, StackEnd::NoRow),
+    (Counter::TruncatedUnsupported, StackEnd::Unsupported),
+    (Counter::TruncatedReadFailed, StackEnd::ReadFailed),
+    (Counter::TruncatedNoProgress, StackEnd::NoProgress),
+];
+
+/// The report. `quiet` leaves out details and notes; what is lost always stands in the first line.
+pub fn render(snapshot: &Snapshot, statistics: &Statistics<'_>, options: &ReportOptions, quiet: bool) -> String {
+    let mut out = String::new();
+    push_line(&mut out, &header(snapshot));
+    push_line(&mut out, &overhead(snapshot));
+    if !quiet {
+        if let Some(details) = details(snapshot) {
+            push_line(&mut out, &details);
+        }
+        for note in &snapshot.notes {
+            push_line(&mut out, &format!("note: {}", escaped(note)));
+        }
+    }
+
+    let mut rest = statistics.small;
+    let mut shown = Vec::new();
+    for line in statistics.lines.iter().filter(|line| !is_empty(statistics.sort, &line.totals)) {
+        if shown.len() < options.top { shown.push(line) } else { rest.add(line) }
+    }
+    if shown.is_empty() && rest.n_lines == 0 {
+        push_line(&mut out, "no blocks");
+    }
+    let heads: Vec<String> =
+        shown.iter().enumerate().map(|(i, line)| head(i + 1, line, snapshot, statistics)).collect();
+    let width = heads.iter().map(|head| head.chars().count()).filter(|&width| width <= MAX_ALIGNED).max().unwrap_or(0);
+    for (line, head) in shown.into_iter().zip(heads) {
+        let tail = tail(line, snapshot, statistics.key);
+        push_line(&mut out, &if tail.is_empty() { head } else { format!("{head:width$}     {tail}") });
+        if statistics.key == Key::Traceback {
+            push_traceback(&mut out, line.largest, snapshot, statistics, options.depth);
+        }
+    }
+    if let Some(line) = rest_line(&rest, statistics.sort) {
+        push_line(&mut out, &line);
+    }
+    out
+}
+
+fn push_line(out: &mut String, line: &str) {
+    out.push_str(line);
+    out.push('\n');
+}
+
+/// `pid 4711 (imgsrv)  12.4 s  current 15.2 MiB in 100 042 blocks  peak 22.9 MiB  …  nothing lost`
+fn header(snapshot: &Snapshot) -> String {
+    let totals = &snapshot.totals;
+    format!(
+        "pid {} ({})  {:.1} s  current {} in {} blocks  peak {}  allocated {} in {}  {}",
+        snapshot.target.pid,
+        shortened(&snapshot.target.comm),
+        snapshot.duration.as_secs_f64(),
+        size(totals.current_bytes),
+        grouped(totals.current_count),
+        size(totals.peak_bytes),
+        size(totals.allocated_bytes),
+        grouped(totals.allocated_count),
+        losses(snapshot),
+    )
+}
+
+/// What is missing and by how much; then the share of stacks that are truncated.
+fn losses(snapshot: &Snapshot) -> String {
+    let counters = &snapshot.counters;
+    let from_start = if snapshot.from_start { LOSSES_FROM_START } else { &[] };
+    let lost: Vec<String> = LOSSES
+        .iter()
+        .chain(from_start)
+        .filter(|&&counter| counters.get(counter) > 0)
+        .map(|&counter| {
+            let amount = grouped(counters.get(counter));
+            match counter {
+                Counter::BlocksFull => {
+                    format!("{amount} {}: {}", counter.sentence(), size(counters.get(Counter::BlocksFullBytes)))
+                }
+                counter => format!("{amount} {}", counter.sentence()),
+            }
+        })
+        .collect();
+    let mut out = if lost.is_empty() { "nothing lost".to_owned() } else { format!("LOST: {}", lost.join("; ")) };
+
+    let truncated: u64 = TRUNCATIONS.iter().map(|&(counter, _)| counters.get(counter)).sum();
+    if truncated > 0 {
+        let walked = counters.get(Counter::Unwound).max(truncated);
+        let reasons: Vec<String> = TRUNCATIONS
+            .iter()
+            .filter(|&&(counter, _)| counters.get(counter) > 0)
+            .map(|&(counter, end)| format!("{} {}", end.reason().unwrap_or("?"), grouped(counters.get(counter))))
+            .collect();
+        let share = percent(truncated as f64 / walked as f64);
+        let _infallible = write!(out, "; {share} of stacks truncated: {}", reasons.join(", "));
+    }
+    out
+}
+
+/// The tool's own cost.
+fn overhead(snapshot: &Snapshot) -> String {
+    let overhead = &snapshot.overhead;
+    format!(
+        "{}probes {} hits, {}/s, ~{} of the target's CPU  kernel tables {}  tracer {}",
+        if snapshot.target.running { "" } else { "target ended  " },
+        grouped(overhead.hits),
+        grouped(overhead.hits_per_second.max(0.0).round() as u64),
+        percent(overhead.estimated_share),
+        size(overhead.kernel_map_bytes),
+        size(overhead.rss_bytes),
+    )
+}
+
+/// What is no loss but worth a line.
+fn details(snapshot: &Snapshot) -> Option<String> {
+    let ordinary = if snapshot.from_start { &[] } else { LOSSES_FROM_START };
+    let seen: Vec<String> = ordinary
+        .iter()
+        .chain(DETAILS)
+        .filter(|&&counter| snapshot.counters.get(counter) > 0)
+        .map(|&counter| format!("{} {}", grouped(snapshot.counters.get(counter)), counter.sentence()))
+        .collect();
+    (!seen.is_empty()).then(|| format!("also seen: {}", seen.join("; ")))
+}
+
+/// A line that tracemalloc would not have: nothing of what is asked for is there.
+const fn is_empty(sort: Sort, totals: &Totals) -> bool {
+    match sort {
+        Sort::Size | Sort::Count => totals.current_bytes == 0 && totals.current_count == 0,
+        Sort::Peak => totals.peak_bytes == 0 && totals.peak_count == 0,
+        Sort::Allocated => totals.allocated_bytes == 0 && totals.allocated_count == 0,
+    }
+}
+
+/// `#1 src/cache.c:42: size=15.2 MiB, count=100000, average=159 B`
+fn head(rank: usize, line: &Statistic<'_>, snapshot: &Snapshot, statistics: &Statistics<'_>) -> String {
+    let totals = &line.totals;
+    let label = match &line.site {
+        Some(site) => label(site, snapshot, statistics.key),
+        None => format!("<no stack> ({})", no_stack_reason(line.largest)),
+    };
+    let mut out = format!("#{rank} {label}: {}", figures(totals));
+    if totals.current_count > 0 {
+        let average = totals.current_bytes as f64 / totals.current_count as f64;
+        let _infallible = write!(out, ", average={}", size_f64(average));
+    }
+    out.push_str(&sorted_figures(totals, statistics.sort));
+    out
+}
+
+fn figures(totals: &Totals) -> String {
+    format!("size={}, count={}", size(totals.current_bytes), totals.current_count)
+}
+
+/// What the line is sorted by, where that is not its size or count.
+fn sorted_figures(totals: &Totals, sort: Sort) -> String {
+    match sort {
+        Sort::Size | Sort::Count => String::new(),
+        Sort::Peak => format!(", peak={} in {}", size(totals.peak_bytes), totals.peak_count),
+        Sort::Allocated => format!(", allocated={} in {}", size(totals.allocated_bytes), totals.allocated_count),
+    }
+}
+
+fn rest_line(rest: &Rest, sort: Sort) -> Option<String> {
+    let lines = if rest.n_lines == 1 { "line" } else { "lines" };
+    (rest.n_lines > 0).then(|| {
+        format!("... {} more {lines}: {}{}", rest.n_lines, figures(&rest.totals), sorted_figures(&rest.totals, sort))
+    })
+}
+
+/// What a line stands for.
+fn label(site: &Site<'_>, snapshot: &Snapshot, key: Key) -> String {
+    let module = || site.module(snapshot).map_or_else(|| "<no module>".to_owned(), |m| shortened(&module_name(m)));
+    match key {
+        Key::Lineno | Key::Traceback => position(site.name, site.place(snapshot)),
+        Key::Filename => match &site.name.file {
+            Some(file) => short_path(file),
+            None => format!("{} ({})", module(), missing(site.name)),
+        },
+        Key::Function => match &site.name.function {
+            Ok(function) => shortened(function),
+            Err(_) => position(site.name, site.place(snapshot)),
+        },
+        Key::Module => module(),
+    }
+}
+
+/// `src/cache.c:42`, or `libfoo.so+0x1f30 (no symbols)`.
+fn position(name: &FrameName, place: Place<'_>) -> String {
+    match (&name.file, name.line) {
+        (Some(file), Some(line)) => format!("{}:{line}", short_path(file)),
+        (Some(file), None) => format!("{}:?", short_path(file)),
+        (None, _) => format!("{} ({})", shortened(&place.to_string()), missing(name)),
+    }
+}
+
+fn missing(name: &FrameName) -> String {
+    name.missing().map_or_else(String::new, |reason| shortened(&reason))
+}
+
+fn no_stack_reason(stack: &StackStats) -> &'static str {
+    match stack.stack.end.reason() {
+        Some(reason) => reason,
+        None if stack.id == StackId(tracer_common::abi::NO_STACK) => "table of stacks full",
+        None => "stack not stored",
+    }
+}
+
+/// What stands after a line's figures.
+fn tail(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
+    let Some(site) = &line.site else { return String::new() };
+    let mut out = match key {
+        Key::Lineno | Key::Traceback => site.name.function.as_deref().map(shortened).unwrap_or_default(),
+        Key::Function => {
+            let file = site.name.file.as_deref().map(short_path);
+            let module = site.module(snapshot).map(|module| format!("({})", shortened(&module_name(module))));
+            [file, module].into_iter().flatten().collect::<Vec<_>>().join(" ")
+        }
+        Key::Filename | Key::Module => String::new(),
+    };
+    // With the rest of the stack missing, plumbing is all there is to show; without this it would look like the culprit.
+    if let Some(reason) = line.largest.stack.end.reason()
+        && site.is_plumbing
+        && key != Key::Traceback
+    {
+        let _infallible = write!(out, "{}(truncated: {reason})", if out.is_empty() { "" } else { " " });
+    }
+    out
+}
+
+/// The frames of a stack, innermost first, each inlined function a frame of its own.
+fn push_traceback(
+    out: &mut String,
+    stack: &StackStats,
+    snapshot: &Snapshot,
+    statistics: &Statistics<'_>,
+    depth: usize,
+) {
+    let mut left = depth;
+    let mut n_hidden = 0;
+    for frame in &stack.stack.frames {
+        let module = module_of(snapshot, frame.location.map(|(module, _)| module));
+        let address = frame.location.map_or(frame.addr.lookup().0, |(_, vaddr)| vaddr.0);
+        for name in statistics.names.of(frame).iter() {
+            if left == 0 {
+                n_hidden += 1;
+                continue;
+            }
+            left -= 1;
+            let mut line = String::from("    ");
+            if let Ok(function) = &name.function {
+                let inlined = if name.inlined { " (inlined)" } else { "" };
+                let _infallible = write!(line, "{}{inlined}  ", shortened(function));
+            }
+            line.push_str(&position(name, Place { module, address }));
+            if let (Some(_), Some(module)) = (&name.file, module) {
+                let _infallible = write!(line, "  {}", shortened(&module_name(module)));
+            }
+            push_line(out, &line);
+        }
+    }
+    if n_hidden > 0 {
+        push_line(out, &format!("    … {n_hidden} more frames"));
+    }
+    if let Some(reason) = stack.stack.end.reason() {
+        push_line(out, &format!("    … truncated: {reason}"));
+    }
+}

@@ -1,0 +1,294 @@
+//! Resolves the addresses of a snapshot with blazesym, a module at a time, and remembers what it found.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    ffi::OsStr,
+    fs::File,
+    os::{fd::AsRawFd, unix::ffi::OsStrExt},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use blazesym::symbolize::{
+    self as blaze, Input, Reason, Sym, Symbolized,
+    source::{Elf, Source},
+};
+use tracer_common::addr::FileVaddr;
+
+use super::{
+    debug_file::{self, ElfFacts},
+    name::{FrameName, Names, NoSymbol},
+};
+use crate::snapshot::{Module, ModuleId, ModuleKind, Snapshot};
+
+/// Longest function name or path kept of one frame, in bytes: mangled names can unfold to megabytes.
+const MAX_NAME_BYTES: usize = 8 * 1024;
+/// Deepest nesting of inlined functions kept at one address.
+const MAX_INLINED: usize = 256;
+
+const NO_DIRECTORIES: [&str; 0] = [];
+
+/// How names are looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SymbolizeOptions {
+    /// Roots of separate debug files, searched in this order.
+    pub debug_roots: Vec<PathBuf>,
+}
+
+impl Default for SymbolizeOptions {
+    fn default() -> Self {
+        Self { debug_roots: vec![PathBuf::from("/usr/lib/debug")] }
+    }
+}
+
+/// How far a [`Symbolizer::resolve`] is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// The module whose names are read next; `None` when done.
+    pub module: Option<&'a Path>,
+    /// Modules done.
+    pub done: usize,
+    /// Modules with addresses that are not named yet.
+    pub total: usize,
+}
+
+/// Turns addresses into names. Keeps what it learnt, and the files open, between calls, so that a refreshed report costs
+/// only its new addresses and a target that ended can still be named.
+pub struct Symbolizer {
+    options: SymbolizeOptions,
+    blaze: blaze::Symbolizer,
+    modules: HashMap<ModuleKey, NamedModule>,
+    strings: Interner,
+}
+
+/// What makes a module the same in two snapshots.
+type ModuleKey = (ModuleKind, PathBuf, PathBuf, Option<Vec<u8>>);
+
+struct NamedModule {
+    files: Result<Files, NoSymbol>,
+    names: HashMap<FileVaddr, Arc<[FrameName]>>,
+}
+
+/// The opened files that name a module's addresses.
+struct Files {
+    main: File,
+    /// Whether the file's own DWARF is to be read.
+    dwarf: Dwarf,
+    /// The verified separate debug file, asked first, and whether its DWARF is to be read.
+    debug: Option<(File, Dwarf)>,
+}
+
+impl Symbolizer {
+    /// A symbolizer that has read nothing yet.
+    pub fn new(options: SymbolizeOptions) -> Self {
+        // The files are ours: each is opened once and reached by its descriptor, so blazesym never needs to look again.
+        // Without directories it also follows no links of its own but to a file's neighbours.
+        let blaze = blaze::Symbolizer::builder().enable_auto_reload(false).set_debug_dirs(Some(NO_DIRECTORIES)).build();
+        Self { options, blaze, modules: HashMap::new(), strings: Interner::default() }
+    }
+
+    /// The names of all frames of `snapshot`. `progress` is called before each module whose files must be read.
+    pub fn resolve(&mut self, snapshot: &Snapshot, progress: &dyn Fn(Progress<'_>)) -> Names {
+        let mut wanted: HashMap<ModuleId, BTreeSet<FileVaddr>> = HashMap::new();
+        let mut seen = HashSet::new();
+        for location in snapshot.stacks.iter().flat_map(|s| &s.stack.frames).filter_map(|frame| frame.location) {
+            if seen.insert(location) {
+                wanted.entry(location.0).or_default().insert(location.1);
+            }
+        }
+        let mut wanted: Vec<_> = wanted.into_iter().collect();
+        wanted.sort_unstable_by_key(|&(id, _)| id);
+
+        let mut names = Names::default();
+        let total = wanted.len();
+        for (done, (id, vaddrs)) in wanted.into_iter().enumerate() {
+            let Some(module) = snapshot.modules.get(id.0 as usize) else { continue };
+            let key = (module.kind, module.path.clone(), module.open_path.clone(), module.build_id.clone());
+            let known = self
+                .modules
+                .entry(key)
+                .or_insert_with(|| NamedModule { files: open(module, &self.options), names: HashMap::new() });
+            let new: Vec<u64> = vaddrs.iter().filter(|v| !known.names.contains_key(v)).map(|v| v.0).collect();
+            if !new.is_empty() {
+                progress(Progress { module: Some(&module.path), done, total });
+                let found = match &known.files {
+                    Ok(files) => look_up(&self.blaze, files, &new, &mut self.strings),
+                    Err(reason) => vec![vec![FrameName::unknown(reason.clone())]; new.len()],
+                };
+                known.names.extend(new.iter().map(|&v| FileVaddr(v)).zip(found.into_iter().map(Arc::from)));
+            }
+            for vaddr in vaddrs {
+                if let Some(found) = known.names.get(&vaddr) {
+                    names.insert(id, vaddr, Arc::clone(found));
+                }
+            }
+        }
+        progress(Progress { module: None, done: total, total });
+        names
+    }
+}
+
+impl Default for Symbolizer {
+    fn default() -> Self {
+        Self::new(SymbolizeOptions::default())
+    }
+}
+
+/// Opens a module's file and its debug file.
+fn open(module: &Module, options: &SymbolizeOptions) -> Result<Files, NoSymbol> {
+    if module.kind == ModuleKind::Generated {
+        return Err(NoSymbol::GeneratedCode);
+    }
+    let main = debug_file::open_regular(&module.open_path)
+        .map_err(|error| NoSymbol::FileUnreadable(error.to_string().into()))?;
+    let facts = ElfFacts::read(&main).map_err(|error| NoSymbol::FileBroken(error.to_string().into()))?;
+    if let (Some(mapped), Some(found)) = (&module.build_id, &facts.build_id)
+        && mapped != found
+    {
+        return Err(NoSymbol::FileReplaced);
+    }
+    let dwarf = Dwarf::of(&facts, &main);
+    let debug = if facts.has_dwarf { None } else { debug_file::find(&module.path, &facts, &options.debug_roots) };
+    Ok(Files {
+        main,
+        dwarf,
+        debug: debug.map(|(file, facts)| {
+            let dwarf = Dwarf::of(&facts, &file);
+            (file, dwarf)
+        }),
+    })
+}
+
+/// The names at each of `vaddrs`, in their order, each non-empty.
+fn look_up(blaze: &blaze::Symbolizer, files: &Files, vaddrs: &[u64], strings: &mut Interner) -> Vec<Vec<FrameName>> {
+    let best = match &files.debug {
+        Some((debug, dwarf)) => ask(blaze, debug, *dwarf, vaddrs, strings),
+        // With broken DWARF (or a debug link to a wrong file) the symbol table still says the function.
+        None => ask(blaze, &files.main, files.dwarf, vaddrs, strings)
+            .or_else(|_| ask(blaze, &files.main, Dwarf::No, vaddrs, strings)),
+    };
+    let mut names = match best {
+        Ok(names) => names,
+        Err(what) => vec![vec![FrameName::unknown(NoSymbol::FileBroken(what))]; vaddrs.len()],
+    };
+
+    // What the debug file does not know, or knows only the line of, the file's own symbols may name.
+    let nameless: Vec<usize> = (0..names.len())
+        .filter(|&i| names[i].last().is_some_and(|outermost| outermost.function.is_err()))
+        .filter(|&i| files.debug.is_some() || names[i].iter().any(|name| name.file.is_some()))
+        .collect();
+    let left: Vec<u64> = nameless.iter().map(|&i| vaddrs[i]).collect();
+    if !left.is_empty()
+        && let Ok(symbols) = ask(blaze, &files.main, Dwarf::No, &left, strings)
+    {
+        for (i, mut symbol) in nameless.into_iter().zip(symbols) {
+            if let (Some(outermost), Some(symbol)) = (names[i].last_mut(), symbol.pop()) {
+                outermost.function = symbol.function;
+            }
+        }
+    }
+    names
+}
+
+/// Whether DWARF is read or symbol tables only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dwarf {
+    Yes,
+    No,
+}
+
+impl Dwarf {
+    /// DWARF is read where there is any, and where blazesym, following the file's links, would not open a neighbour that
+    /// is no regular file: opening a FIFO that a target planted would never return.
+    fn of(facts: &ElfFacts, file: &File) -> Self {
+        let real_path = fd_path(file).canonicalize().unwrap_or_default();
+        let mut links = facts.debug_link.iter().map(|(name, _)| name).chain(&facts.alt_link);
+        let harmless = links.all(|name| {
+            let neighbour = real_path.with_file_name(OsStr::from_bytes(name));
+            neighbour.metadata().map_or(true, |metadata| metadata.is_file())
+        });
+        if facts.has_dwarf && harmless { Self::Yes } else { Self::No }
+    }
+}
+
+/// A path to the very file that is open, deleted or not.
+fn fd_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Asks blazesym for one file. The error says what is broken in it.
+fn ask(
+    blaze: &blaze::Symbolizer,
+    file: &File,
+    dwarf: Dwarf,
+    vaddrs: &[u64],
+    strings: &mut Interner,
+) -> Result<Vec<Vec<FrameName>>, Arc<str>> {
+    let mut elf = Elf::new(fd_path(file));
+    elf.debug_syms = dwarf == Dwarf::Yes;
+    let source = Source::Elf(elf);
+    // blazesym 0.2.7 panics on some broken files (a line row with a file index out of range, a symbol that wraps around);
+    // a hostile file must not end the tracer. Its caches are write-once cells, so a panic leaves none half written.
+    let found = catch_unwind(AssertUnwindSafe(|| blaze.symbolize(&source, Input::VirtOffset(vaddrs))))
+        .map_err(|_| Arc::from("its debug information broke the reader"))?
+        .map_err(|error| Arc::from(error.to_string()))?;
+    Ok(found
+        .iter()
+        .map(|found| match found {
+            Symbolized::Sym(symbol) => frames(symbol, strings),
+            Symbolized::Unknown(Reason::MissingSyms) => vec![FrameName::unknown(NoSymbol::Stripped)],
+            Symbolized::Unknown(Reason::IgnoredError) => {
+                vec![FrameName::unknown(NoSymbol::FileBroken("unreadable debug information at this address".into()))]
+            }
+            Symbolized::Unknown(_) => vec![FrameName::unknown(NoSymbol::NotCovered)],
+        })
+        .collect())
+}
+
+/// One symbol's frames, the innermost inlined function first.
+fn frames(symbol: &Sym<'_>, strings: &mut Interner) -> Vec<FrameName> {
+    let inlined = symbol.inlined.iter().take(MAX_INLINED).map(|f| (&*f.name, f.code_info.as_ref(), true));
+    let own = (&*symbol.name, symbol.code_info.as_deref(), false);
+    let mut frames: Vec<FrameName> = std::iter::once(own)
+        .chain(inlined)
+        .map(|(function, code, inlined)| FrameName {
+            function: if function.is_empty() { Err(NoSymbol::NotCovered) } else { Ok(strings.text(function)) },
+            file: code.filter(|code| !code.file.is_empty()).map(|code| strings.path(&code.to_path())),
+            // Line 0 is DWARF's "no line".
+            line: code.and_then(|code| code.line).filter(|&line| line > 0),
+            inlined,
+        })
+        .collect();
+    frames.reverse();
+    frames
+}
+
+/// Keeps one copy of each name.
+#[derive(Default)]
+struct Interner {
+    texts: HashSet<Arc<str>>,
+    paths: HashSet<Arc<Path>>,
+}
+
+impl Interner {
+    fn text(&mut self, text: &str) -> Arc<str> {
+        let text = &text[..text.floor_char_boundary(MAX_NAME_BYTES)];
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = Arc::from(text);
+        self.texts.insert(Arc::clone(&new));
+        new
+    }
+
+    fn path(&mut self, path: &Path) -> Arc<Path> {
+        let path = if path.as_os_str().len() > MAX_NAME_BYTES { Path::new("(path too long)") } else { path };
+        if let Some(known) = self.paths.get(path) {
+            return Arc::clone(known);
+        }
+        let new: Arc<Path> = Arc::from(path);
+        self.paths.insert(Arc::clone(&new));
+        new
+    }
+}
