@@ -53,7 +53,7 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
             print(&plan.render(&path.to_string_lossy()))
         }
         Action::Doctor => {
-            let checks = host::check();
+            let checks = host::checks(&host::HostFacts::read());
             print(&host::render(&checks))?;
             Ok(if host::is_usable(&checks) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }

@@ -90,7 +90,8 @@ struct Copy {
 #[inline(always)]
 fn store(walk: &Walk) -> u32 {
     let (Some(control), Some(cursors)) = (control(), CURSORS.get_ptr_mut(0)) else { return NO_STACK };
-    let n_frames = u64::from(walk.n_frames);
+    let Some(slot) = threads::slot(walk.slot) else { return NO_STACK };
+    let n_frames = u64::from(slot.n_frames);
     // SAFETY: a pointer into map memory.
     let (next_stack, next_word) = unsafe { (&raw mut (*cursors).next_stack, &raw mut (*cursors).next_frame_word) };
     let id = atomic::fetch_add(next_stack, 1).wrapping_add(1);
@@ -101,13 +102,13 @@ fn store(walk: &Walk) -> u32 {
     }
     let mut copy = Copy { slot: walk.slot, start: start as u32 };
     // SAFETY: the callback's signature is what bpf_loop calls; `copy` outlives the call.
-    unsafe { bpf_loop(walk.n_frames, copy_frame as *mut c_void, (&raw mut copy).cast(), 0) };
+    unsafe { bpf_loop(n_frames as u32, copy_frame as *mut c_void, (&raw mut copy).cast(), 0) };
     if let Some(record) = STACKS.get_ptr_mut(id as u32) {
         // SAFETY: the id was handed out to this call alone.
         unsafe {
             *record = StackRecord {
                 frames_start: start as u32,
-                n_frames: walk.n_frames as u16,
+                n_frames: n_frames as u16,
                 end: walk.end as u8,
                 _pad: 0,
             };

@@ -21,8 +21,6 @@ pub struct Walk {
     pub hash: u64,
     /// Index of the thread's slot.
     pub slot: u32,
-    /// Frames found.
-    pub n_frames: u32,
     /// How it ended: a [`StackEnd`].
     pub end: u32,
     list: MappingList,
@@ -37,7 +35,6 @@ pub fn walk(slot: u32, sp: u64, bp: u64) -> Walk {
         regs: Regs { pc: 0, sp: sp.wrapping_add(8), bp },
         hash: 0,
         slot,
-        n_frames: 0,
         end: StackEnd::Depth as u32,
         list: MappingList(0),
         exact: 0,
@@ -48,6 +45,8 @@ pub fn walk(slot: u32, sp: u64, bp: u64) -> Walk {
     }
     if let Some(slot) = threads::slot(slot) {
         slot.chunk_base = 0;
+        // Counted in map memory: a counter that starts as a known 0 makes the verifier walk every value.
+        slot.n_frames = 0;
         match read_word(slot, sp) {
             Some(pc) => {
                 walk.regs.pc = pc;
@@ -67,8 +66,9 @@ unsafe extern "C" fn frame(_n: u32, walk: *mut Walk) -> i64 {
     let walk = unsafe { &mut *walk };
     let Some(slot) = threads::slot(walk.slot) else { return 1 };
     let pc = walk.regs.pc;
-    slot.frames[walk.n_frames as usize & (MAX_FRAMES - 1)] = pc | walk.exact;
-    walk.n_frames += 1;
+    let n_frames = slot.n_frames;
+    slot.frames[n_frames as usize & (MAX_FRAMES - 1)] = pc | walk.exact;
+    slot.n_frames = n_frames.wrapping_add(1);
     walk.hash = mix(walk.hash, pc);
     let lookup = if walk.exact == 0 { pc.wrapping_sub(1) } else { pc };
     let Some(rule) = code::rule_at(lookup, walk.list) else {

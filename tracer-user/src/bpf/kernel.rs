@@ -152,6 +152,9 @@ impl Kernel {
             let program = ebpf.program_mut(name).expect("the object has every program of the list");
             let program: &mut UProbe = program.try_into().expect("a uprobe");
             program.load().map_err(|error| LoadError::Program { name, source: Box::new(error) })?;
+            if let Ok(info) = program.info() {
+                log::debug!("program {name}: {:?} instructions verified", info.verified_instruction_count());
+            }
         }
         for (name, tracepoint) in RAW_TRACEPOINTS {
             let program = ebpf.program_mut(name).expect("the object has every program of the list");

@@ -1,5 +1,7 @@
 //! Snapshot and statistics → bytes. Opens nothing, asks no clock.
 
 mod format;
+
+pub use format::escaped;
 pub mod json;
 pub mod text;

@@ -378,15 +378,12 @@ fn own_rss_bytes() -> u64 {
 
 /// Refuses a target that a return probe would kill.
 fn check_return_probes(process: &Process) -> Result<(), TraceError> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let statuses = process.thread_statuses()?;
-    match seccomp::return_probes(release.trim(), std::env::consts::ARCH, statuses.iter().map(String::as_str)) {
+    let path = PathBuf::from(format!("/proc/{}/task", process.pid));
+    match seccomp::read(process.pid).map_err(|source| ProcessError::Read { path, source })? {
         ReturnProbes::Safe => Ok(()),
-        ReturnProbes::Killed { reason } => Err(TraceError::Unsafe {
-            pid: process.pid,
-            comm: process.comm.clone(),
-            reason: reason.to_string(),
-        }),
+        ReturnProbes::Killed { reason } => {
+            Err(TraceError::Unsafe { pid: process.pid, comm: process.comm.clone(), reason })
+        }
     }
 }
 
@@ -434,7 +431,7 @@ impl ReadModule {
             }
             _ => Vec::new(),
         };
-        Self { rows, bindings, library_notice: library_notice(&bytes), problems }
+        Self { rows, bindings, library_notice: library_notice(loaded, &bytes), problems }
     }
 }
 
@@ -450,7 +447,7 @@ fn bindings(plan: &ProbePlan) -> Vec<Binding> {
         .collect()
 }
 
-fn library_notice(bytes: &[u8]) -> Option<LibraryNotice> {
+fn library_notice(loaded: &LoadedModule, bytes: &[u8]) -> Option<LibraryNotice> {
     let elf = object::File::parse(bytes).ok()?;
     let symbol = |name: &str| {
         elf.dynamic_symbols()
@@ -459,7 +456,7 @@ fn library_notice(bytes: &[u8]) -> Option<LibraryNotice> {
             .map(|symbol| symbol.address())
     };
     let vaddr = symbol("_dl_debug_state")?;
-    let offset = plan::file_offset(&elf, FileVaddr(vaddr))?;
+    let offset = loaded.file_offset(FileVaddr(vaddr))?;
     Some(LibraryNotice { offset, r_debug: symbol("_r_debug").map(FileVaddr) })
 }
 

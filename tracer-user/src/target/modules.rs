@@ -9,7 +9,7 @@ use std::{
 };
 
 use object::{Object as _, ObjectSegment as _, SegmentFlags, elf::PF_X};
-use tracer_common::addr::UserAddr;
+use tracer_common::addr::{FileOffset, FileVaddr, UserAddr};
 
 use super::{Process, ProcessError, maps::MapEntry};
 use crate::snapshot::{Module, ModuleId, ModuleKind, ModuleMapping};
@@ -53,6 +53,14 @@ impl LoadedModule {
             return Err(io::Error::other(format!("{length} bytes, more than {MAX_FILE_BYTES}")));
         }
         fs::read(&self.module.open_path)
+    }
+
+    /// Where code at `vaddr` lies in the file.
+    pub fn file_offset(&self, vaddr: FileVaddr) -> Option<FileOffset> {
+        executable_segments(self).into_iter().find_map(|segment| {
+            let inside = vaddr.0.checked_sub(segment.vaddr)?;
+            (inside < segment.length).then(|| FileOffset(segment.offset + inside))
+        })
     }
 
     /// What the row tables know the file by where it has no build id: device and inode.
@@ -129,7 +137,7 @@ impl Modules {
     }
 
     /// The module and vaddr of an address; libraries that were unmapped meanwhile are found where they were.
-    pub fn locate(&self, addr: UserAddr) -> Option<(ModuleId, tracer_common::addr::FileVaddr)> {
+    pub fn locate(&self, addr: UserAddr) -> Option<(ModuleId, FileVaddr)> {
         let after = self.current.partition_point(|(mapping, _)| mapping.start <= addr);
         let here = |mapping: &ModuleMapping| mapping.start <= addr && addr < mapping.end;
         if let Some((mapping, id)) = self.current[..after].last().filter(|(mapping, _)| here(mapping)) {

@@ -136,17 +136,6 @@ impl Process {
         Ok(maps::parse(&bytes))
     }
 
-    /// `/proc/PID/status` of every thread.
-    ///
-    /// # Errors
-    /// The task folder could not be read.
-    pub fn thread_statuses(&self) -> Result<Vec<String>, ProcessError> {
-        let path = PathBuf::from(format!("/proc/{}/task", self.pid));
-        let entries = fs::read_dir(&path).map_err(|source| ProcessError::Read { path, source })?;
-        // A thread that ends meanwhile has no status: nothing to know of it any more.
-        Ok(entries.flatten().filter_map(|entry| fs::read_to_string(entry.path().join("status")).ok()).collect())
-    }
-
     /// Number of threads.
     pub fn n_threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(1, Iterator::count)
