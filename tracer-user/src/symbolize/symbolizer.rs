@@ -50,7 +50,7 @@ pub struct Progress<'a> {
     pub module: Option<&'a Path>,
     /// Modules done.
     pub done: usize,
-    /// Modules with addresses that are not named yet.
+    /// Modules that frames lie in.
     pub total: usize,
 }
 
@@ -259,7 +259,7 @@ fn quietly<R>(work: impl FnOnce() -> R + UnwindSafe) -> std::thread::Result<R> {
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             if !CAUGHT.get() {
-                usual(info)
+                usual(info);
             }
         }));
     });
