@@ -420,7 +420,7 @@ fn a_module_without_a_readable_file_says_why() {
     assert_eq!(reason(&names_at(&mut symbolizer, &generated, &[16])), "made at run time");
 }
 
-/// Every byte of the DWARF sections in turn is a way to be broken; each costs names at most.
+/// Random bytes of the tables and debug sections overwritten: each costs names at most.
 #[test]
 fn broken_debug_information_costs_names_only() {
     let dir = TempDir::new().expect("a temporary folder");
@@ -443,6 +443,26 @@ fn broken_debug_information_costs_names_only() {
         assert!(found.iter().all(|names| !names.is_empty()));
         fs::remove_file(&broken).expect("it was written");
     }
+}
+
+/// A symbol of 2^64 - 1 bytes: blazesym 0.2.7 adds it to the symbol's address, which panics where overflow is checked.
+#[test]
+fn a_symbol_that_wraps_around_does_not_end_us() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let program = compile_c(dir.path());
+    run("strip", &["-g", text(&program)]);
+    let (start, end) = functions(&program)["outer"];
+    let mut bytes = fs::read(&program).expect("the program was compiled");
+    // Elf64_Sym ends in st_value, st_size.
+    let symbol: Vec<u8> = [start, end - start].iter().flat_map(|word| word.to_le_bytes()).collect();
+    let at = bytes.windows(16).position(|window| window == symbol).expect("the symbol is in the table");
+    bytes[at + 8..at + 16].fill(0xff);
+    fs::write(&program, &bytes).expect("it can be written");
+
+    let found = names_at(&mut Symbolizer::default(), &module(&program), &[start]);
+
+    let broken = found[0][0].missing().is_some_and(|reason| reason.starts_with("broken file: "));
+    assert!(broken || found[0][..] == [FrameName::unknown(NoSymbol::NotCovered)], "{found:?}");
 }
 
 #[test]
