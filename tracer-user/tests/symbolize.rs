@@ -451,7 +451,8 @@ fn a_symbol_that_wraps_around_does_not_end_us() {
     let dir = TempDir::new().expect("a temporary folder");
     let program = compile_c(dir.path());
     run("strip", &["-g", text(&program)]);
-    let (start, end) = functions(&program)["outer"];
+    let functions = functions(&program);
+    let ((start, end), (main, _)) = (functions["outer"], functions["main"]);
     let mut bytes = fs::read(&program).expect("the program was compiled");
     // Elf64_Sym ends in st_value, st_size.
     let symbol: Vec<u8> = [start, end - start].iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -459,8 +460,9 @@ fn a_symbol_that_wraps_around_does_not_end_us() {
     bytes[at + 8..at + 16].fill(0xff);
     fs::write(&program, &bytes).expect("it can be written");
 
-    let found = names_at(&mut Symbolizer::default(), &module(&program), &[start]);
+    let found = names_at(&mut Symbolizer::default(), &module(&program), &[start, main]);
 
+    assert_eq!(found[1][0].function.as_deref(), Ok("main"), "other addresses keep their names");
     let broken = found[0][0].missing().is_some_and(|reason| reason.starts_with("broken file: "));
     assert!(broken || found[0][..] == [FrameName::unknown(NoSymbol::NotCovered)], "{found:?}");
 }

@@ -231,9 +231,18 @@ fn ask(
     let source = Source::Elf(elf);
     // blazesym 0.2.7 panics on some broken files (a line row with a file index out of range, a symbol that wraps around);
     // a hostile file must not end the tracer. Its caches are write-once cells, so a panic leaves none half written.
-    let found = quietly(AssertUnwindSafe(|| blaze.symbolize(&source, Input::VirtOffset(vaddrs))))
-        .map_err(|_| Arc::from("its debug information broke the reader"))?
-        .map_err(|error| Arc::from(error.to_string()))?;
+    let found = match quietly(AssertUnwindSafe(|| blaze.symbolize(&source, Input::VirtOffset(vaddrs)))) {
+        Ok(found) => found.map_err(|error| Arc::from(error.to_string()))?,
+        Err(_) if vaddrs.len() == 1 => return Err(Arc::from("its debug information broke the reader")),
+        // One address must not cost the others their names.
+        Err(_) => {
+            let one = |vaddr| match ask(blaze, file, dwarf, &[vaddr], strings) {
+                Ok(mut found) => found.swap_remove(0),
+                Err(what) => vec![FrameName::unknown(NoSymbol::FileBroken(what))],
+            };
+            return Ok(vaddrs.iter().copied().map(one).collect());
+        }
+    };
     Ok(found
         .iter()
         .map(|found| match found {
