@@ -34,7 +34,8 @@ pub fn main(options: &Options) -> Result<()> {
         options.arguments.clone()
     };
     let mut command = as_root(&tracer)?;
-    command.args(arguments);
+    // Relative paths among the arguments are the caller's.
+    command.current_dir(std::env::current_dir()?).args(arguments);
     // From here on signals, streams and the exit status are the tracer's own.
     let error = command.exec();
     Err(error).with_context(|| format!("failed to start `{}`", tracer.display()))
