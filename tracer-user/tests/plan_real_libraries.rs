@@ -264,7 +264,7 @@ fn naive_placement_is_the_entry_of_every_function() {
 
 #[test]
 fn sites_are_where_the_file_has_them() {
-    // One library with the first page of code at its own address in the file, one without.
+    // The decoder went by addresses: the same instruction must stand at the file offset.
     for file in [GLIBC_2_36.file, JEMALLOC.file, MIMALLOC.file] {
         let elf = read(file);
         for site in plan(&elf).expect("an ELF file").sites {
@@ -296,14 +296,14 @@ fn summary_of_site(site: &ProbeSite) -> String {
     let args = (0..3).filter(|n| site.shape.reads_arg(*n as usize)).map(|n| NAMES[cookie.arg_register(n) as usize]);
     let mnemonic = site.instruction.split(' ').next().unwrap_or_default();
     let args: Vec<_> = args.collect();
-    let mut text = format!("{}+{} {mnemonic} {}", site.symbol, site.offset_from_entry, args.join(","));
+    let mut words = vec![format!("{}+{} {mnemonic}", site.symbol, site.offset_from_entry), args.join(",")];
     if cookie.rsp_moved_bytes() > 0 {
-        text.push_str(&format!(" rsp+{}", cookie.rsp_moved_bytes()));
+        words.push(format!("rsp+{}", cookie.rsp_moved_bytes()));
     }
     if site.execution == Execution::SingleStepped {
-        text.push_str(" single-stepped");
+        words.push("single-stepped".to_owned());
     }
-    text
+    words.join(" ")
 }
 
 fn read_plan(file: &str) -> ProbePlan {

@@ -64,10 +64,9 @@ pub fn fetch_libs(workspace: &Path) -> Result<()> {
 fn mirror() -> Result<String> {
     let text =
         output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]))?;
-    text.lines()
-        .find(|uri| uri.trim_end_matches('/').ends_with("/debian"))
-        .map(str::to_owned)
-        .context("apt is configured for no Debian mirror (a URI that ends in /debian); the test libraries come from there")
+    text.lines().find(|uri| uri.trim_end_matches('/').ends_with("/debian")).map(str::to_owned).context(
+        "apt is configured for no Debian mirror (a URI that ends in /debian); the test libraries come from there",
+    )
 }
 
 fn fetch(cache: &Path, mirror: &str, lib: &TestLib) -> Result<()> {

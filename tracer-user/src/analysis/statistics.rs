@@ -303,26 +303,85 @@ impl<'a> FrameInfo<'a> {
     }
 }
 
-impl Totals {
-    /// Adds another's figures, each on its own.
-    pub const fn add(&mut self, other: &Self) {
-        let Self {
-            current_bytes,
-            current_count,
-            peak_bytes,
-            peak_count,
-            allocated_bytes,
-            allocated_count,
-            freed_bytes,
-            freed_count,
-        } = other;
-        self.current_bytes = self.current_bytes.saturating_add(*current_bytes);
-        self.current_count = self.current_count.saturating_add(*current_count);
-        self.peak_bytes = self.peak_bytes.saturating_add(*peak_bytes);
-        self.peak_count = self.peak_count.saturating_add(*peak_count);
-        self.allocated_bytes = self.allocated_bytes.saturating_add(*allocated_bytes);
-        self.allocated_count = self.allocated_count.saturating_add(*allocated_count);
-        self.freed_bytes = self.freed_bytes.saturating_add(*freed_bytes);
-        self.freed_count = self.freed_count.saturating_add(*freed_count);
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tracer_common::addr::FrameAddr;
+
+    use super::*;
+    use crate::{
+        snapshot::{Counters, ModuleKind, Overhead, Stack, StackId, TargetInfo},
+        symbolize::NoSymbol,
+    };
+
+    /// The site of one stack of frames `(module, function)`, innermost first.
+    fn site_of(frames: &[(&str, &str)]) -> String {
+        let mut names = Names::default();
+        let mut modules = Vec::new();
+        let mut stack = Vec::new();
+        for (n, &(path, function)) in (0..).zip(frames) {
+            modules.push(Arc::new(Module {
+                kind: ModuleKind::File,
+                path: path.into(),
+                open_path: path.into(),
+                deleted: false,
+                build_id: None,
+                mappings: Vec::new(),
+            }));
+            let function = if function.is_empty() { Err(NoSymbol::Stripped) } else { Ok(function.into()) };
+            let name = FrameName { function, ..FrameName::unknown(NoSymbol::Stripped) };
+            names.insert(ModuleId(n), FileVaddr(1), [name].as_slice().into());
+            stack.push(Frame { addr: FrameAddr::Return(UserAddr(2)), location: Some((ModuleId(n), FileVaddr(1))) });
+        }
+        let snapshot = Snapshot {
+            target: TargetInfo::default(),
+            duration: Duration::ZERO,
+            from_start: true,
+            totals: Totals::default(),
+            counters: Counters::default(),
+            overhead: Overhead::default(),
+            modules,
+            stacks: vec![StackStats {
+                id: StackId(1),
+                stack: Stack { frames: stack, end: StackEnd::Root },
+                totals: Totals::default(),
+            }],
+            notes: Vec::new(),
+        };
+        let attribution = Attribution::new(&[], false).expect("no patterns of a user");
+        let found = statistics(&snapshot, &names, &attribution, &ReportOptions::default());
+        let site = found.lines[0].site.expect("the stack has frames");
+        site.name.function.as_deref().unwrap_or("?").to_owned()
+    }
+
+    const LIBC: &str = "/lib/libc.so.6";
+    const LIBSTDCXX: &str = "/lib/libstdc++.so.6";
+    const LD: &str = "/lib64/ld-linux-x86-64.so.2";
+    const APP: &str = "/usr/bin/app";
+
+    #[test]
+    fn the_site_is_the_innermost_frame_that_is_not_plumbing() {
+        assert_eq!(site_of(&[(LIBC, "fopen"), (APP, "xmalloc"), (APP, "load"), (APP, "main")]), "load");
+        assert_eq!(site_of(&[(LIBSTDCXX, "operator new(unsigned long)"), (APP, ""), (APP, "main")]), "?");
+    }
+
+    #[test]
+    fn the_pool_of_libstdcxx_is_its_own_and_not_the_loaders() {
+        let stack = [(LIBSTDCXX, "pool"), (LD, "call_init"), (LD, "_dl_init"), (LD, "_dl_start_user")];
+        assert_eq!(site_of(&stack), "pool");
+    }
+
+    #[test]
+    fn what_libc_does_before_main_is_not_the_start_of_the_program() {
+        assert_eq!(
+            site_of(&[(LIBC, "init_cacheinfo"), (LIBC, "__libc_start_main"), (APP, "_start")]),
+            "init_cacheinfo"
+        );
+    }
+
+    #[test]
+    fn a_wrapper_of_the_program_stands_before_the_libraries_around_it() {
+        assert_eq!(site_of(&[(LIBC, "strdup"), (APP, "xstrdup"), (LIBC, "__libc_start_main")]), "xstrdup");
     }
 }

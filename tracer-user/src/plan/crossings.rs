@@ -11,6 +11,10 @@ use super::prologue::decode;
 /// matter stand near the site.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
+/// Candidates checked against instruction boundaries in one module. Real modules have a few; past that, each counts as
+/// a jump.
+const MAX_CHECKS: usize = 256;
+
 /// The addresses of one function that must not be jumped to: behind the entry, up to and including the site.
 #[derive(Clone, Debug)]
 pub struct Skipped<'code> {
@@ -54,13 +58,15 @@ pub fn find(skipped: &[Skipped<'_>], segments: &[(FileVaddr, &[u8])], functions:
     else {
         return found;
     };
+    let mut n_checks = 0;
     for &(vaddr, bytes) in segments {
         for (at, target) in near_branches(vaddr, bytes).filter(|(_, target)| (lowest..=highest).contains(target)) {
             for (skipped, found) in skipped.iter().zip(&mut found) {
-                if found.is_none()
-                    && skipped.range().contains(&target)
-                    && may_be_instruction(at, (vaddr, bytes), functions)
-                {
+                if found.is_some() || !skipped.range().contains(&target) {
+                    continue;
+                }
+                n_checks += 1;
+                if n_checks > MAX_CHECKS || may_be_instruction(at, (vaddr, bytes), functions) {
                     *found = Some(at);
                 }
             }
@@ -153,7 +159,7 @@ mod tests {
         // 1007: c3              ret
         let code = [0x89, 0xe9, 0xbe, 0x02, 0x00, 0x00, 0x00, 0xc3];
         let skipped = Skipped { entry: FileVaddr(0x12c0), site: FileVaddr(0x12d0), body: &[] };
-        let found = |functions: &[u64]| find(&[skipped.clone()], &[(ENTRY, &code)], functions)[0];
+        let found = |functions: &[u64]| find(std::slice::from_ref(&skipped), &[(ENTRY, &code)], functions)[0];
         assert_eq!(found(&[0x1000, 0x12c0]), None);
         assert_eq!(found(&[0x12c0]), Some(FileVaddr(0x1001)), "without a symbol before it, it may be one");
     }

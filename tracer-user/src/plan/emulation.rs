@@ -1,8 +1,8 @@
 //! What the kernel's uprobes do with an instruction: emulate it, single-step a copy of it, or refuse the probe.
 //!
-//! Decided on the encoding, as the kernel does it, not on the meaning. Source: arch/x86/kernel/uprobes.c, `branch_setup_xol_ops`,
-//! `push_setup_xol_ops` and `is_prefix_bad`, read at 5.10 to 6.18 and in the posted 6.19 series. Only what holds on all of
-//! these counts as emulated here.
+//! Decided on the encoding, as the kernel does it, not on the meaning. Source: arch/x86/kernel/uprobes.c (`branch_setup_xol_ops`,
+//! `push_setup_xol_ops`, `is_prefix_bad`), before and after its changes of late 2020 (prefixes), December 2022 (66 nop), April 2025
+//! (long nops) and the later series that tells `pause` from `nop`. Only what holds in all of these counts as emulated here.
 
 /// What happens at a breakpoint on one instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +38,11 @@ pub fn kernel_action(instruction: &[u8]) -> KernelAction {
                 KernelAction::Emulate
             }
         }
-        // Prefixed: 66 is refused before 6.2 and its stable back-ports, f3 (`pause`) is stepped from 6.19, and with
+        // Prefixed: 66 is refused before 6.2 and its stable back-ports, f3 (`pause`) is stepped by the newest, and with
         // REX.B it is an exchange of registers.
         [0x90] if instruction.len() == 1 => KernelAction::Emulate,
-        // One byte, or two with exactly REX.B, since 4.16. (The multi-byte nops 0f 1f only since 6.16.)
+        // One byte, or two with exactly REX.B; absent in 4.15, present in 4.18. (Multi-byte nops, 0f 1f, only since
+        // April 2025.)
         [0x50..=0x57] if prefixes.is_empty() && (rex.is_empty() || rex == [REX_B]) => KernelAction::Emulate,
         // int3, int, iret, hlt, cli, sti and port input/output are not in the tables of allowed instructions.
         [0xcc | 0xcd | 0xcf | 0xf4 | 0xfa | 0xfb | 0xe4..=0xe7 | 0xec..=0xef, ..] => KernelAction::Refuse,

@@ -12,6 +12,8 @@
 pub mod allocators;
 mod crossings;
 mod emulation;
+#[cfg(test)]
+mod fixture;
 mod prologue;
 mod render;
 mod symbols;
@@ -420,5 +422,159 @@ impl Draft<'_> {
             return_probe: self.shape.returns(),
             why: choice.why,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        fixture::{Elf, symbol},
+        *,
+    };
+
+    fn plan_of(elf: &Elf) -> ProbePlan {
+        plan(&elf.bytes()).expect("an ELF file")
+    }
+
+    #[test]
+    fn symbols_at_one_address_are_one_site() {
+        let mut elf = Elf::allocator();
+        elf.dynamic_symbols.push(symbol("__libc_malloc", 0x1000));
+        let plan = plan_of(&elf);
+        let sites: Vec<_> = plan.sites.iter().map(|site| (site.symbol, site.aliases.clone())).collect();
+        assert_eq!(sites, [("malloc", vec!["__libc_malloc"]), ("free", vec![])]);
+    }
+
+    #[test]
+    fn one_address_is_not_read_in_two_ways() {
+        let mut elf = Elf::allocator();
+        elf.symbols.push(symbol("realloc", 0x1000));
+        let plan = plan_of(&elf);
+        assert_eq!(plan.sites.len(), 2);
+        assert_eq!(plan.problems, [Problem::SharedAddress { symbol: "realloc", other: "malloc" }]);
+    }
+
+    #[test]
+    fn address_outside_the_code_is_reported() {
+        let mut elf = Elf::allocator();
+        elf.symbols.push(symbol("realloc", 0x9000));
+        assert_eq!(plan_of(&elf).problems, [Problem::NotInCode { symbol: "realloc", entry: FileVaddr(0x9000) }]);
+    }
+
+    #[test]
+    fn mere_jump_to_a_probed_function_is_not_probed() {
+        // 1020: e9 eb ff ff ff  jmp 0x1010  (free)
+        let mut elf = Elf::allocator();
+        elf.code[0x20..0x25].copy_from_slice(&[0xe9, 0xeb, 0xff, 0xff, 0xff]);
+        elf.symbols.push(symbol("cfree", 0x1020));
+        let plan = plan_of(&elf);
+        assert_eq!(plan.sites.len(), 2);
+        assert_eq!((plan.sites[1].symbol, &plan.sites[1].aliases), ("free", &vec!["cfree"]));
+        assert_eq!(plan_naive(&elf.bytes()).expect("an ELF file").sites.len(), 3);
+    }
+
+    #[test]
+    fn functions_that_jump_to_each_other_are_both_probed() {
+        // 1010: eb 0e           jmp 0x1020
+        // 1020: eb ee           jmp 0x1010
+        let mut elf = Elf::allocator();
+        elf.code[0x10..0x12].copy_from_slice(&[0xeb, 0x0e]);
+        elf.code[0x20..0x22].copy_from_slice(&[0xeb, 0xee]);
+        elf.symbols.push(symbol("cfree", 0x1020));
+        assert_eq!(plan_of(&elf).sites.len(), 3);
+    }
+
+    #[test]
+    fn site_that_is_jumped_to_is_given_up() {
+        // 1010: 48 85 ff  test rdi,rdi
+        // 1013: 74 02     je   0x1017
+        // 1015: eb fc     jmp  0x1013
+        let mut elf = Elf::allocator();
+        elf.code[0x10..0x17].copy_from_slice(&[0x48, 0x85, 0xff, 0x74, 0x02, 0xeb, 0xfc]);
+        let free = &plan_of(&elf).sites[1];
+        assert_eq!((free.offset_from_entry, free.execution), (0, Execution::SingleStepped));
+        assert_eq!(free.why, Why::JumpedInto { at: 3, from: FileVaddr(0x1015) });
+    }
+
+    #[test]
+    fn cookie_says_what_the_site_says() {
+        // 1000: 48 89 fe  mov rsi,rdi
+        // 1003: 31 ff     xor edi,edi
+        // 1005: 55        push rbp
+        let mut elf = Elf::allocator();
+        elf.code[..6].copy_from_slice(&[0x48, 0x89, 0xfe, 0x31, 0xff, 0x55]);
+        let plan = plan_of(&elf);
+        let malloc = plan.sites[0].cookie();
+        assert_eq!((malloc.function(), malloc.arg_register(0), malloc.is_standard()), (0, 6, false));
+        let free = plan.sites[1].cookie();
+        assert_eq!((free.function(), free.arg_register(0), free.is_standard()), (4, 7, true));
+    }
+
+    /// What must hold of any plan, whatever the file.
+    fn check(bytes: &[u8]) {
+        for plan in [plan(bytes), plan_naive(bytes)].into_iter().flatten() {
+            let mut offsets: Vec<_> = plan.sites.iter().map(|site| site.file_offset).collect();
+            offsets.sort();
+            offsets.dedup();
+            assert_eq!(offsets.len(), plan.sites.len(), "two sites at one offset");
+            for site in &plan.sites {
+                assert!(site.file_offset.0 < bytes.len() as u64, "{site:?}");
+                assert!(!site.return_probe || site.rsp_moved_bytes == 0, "{site:?}");
+                assert!(function_name(site.function).is_some(), "{site:?}");
+            }
+            assert!(plan.render("file").lines().count() == 1 + plan.sites.len() + plan.problems.len());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn broken_file_never_panics(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..24),
+            cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+        ) {
+            let mut bytes = Elf::allocator().bytes();
+            for (at, byte) in changes {
+                *at.get_mut(&mut bytes) = byte;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            check(&bytes);
+        }
+
+        #[test]
+        fn any_code_has_a_sound_plan(code in prop::collection::vec(any::<u8>(), 0x40..0x200)) {
+            check(&Elf { code, ..Elf::allocator() }.bytes());
+        }
+
+        #[test]
+        fn any_prologue_has_a_sound_plan(code in prop::collection::vec(prologue_instruction(), 1..20)) {
+            let mut elf = Elf::allocator();
+            elf.code.splice(0x10.., code.concat());
+            check(&elf.bytes());
+        }
+    }
+
+    /// Instructions as they stand at the beginning of functions.
+    fn prologue_instruction() -> impl Strategy<Value = Vec<u8>> {
+        let fixed: [&[u8]; 14] = [
+            &[0xf3, 0x0f, 0x1e, 0xfa],
+            &[0x55],
+            &[0x41, 0x54],
+            &[0x48, 0x83, 0xec, 0x18],
+            &[0x48, 0x81, 0xec, 0x00, 0x00, 0x00, 0x80],
+            &[0x48, 0x89, 0xfe],
+            &[0x48, 0x8d, 0x3e],
+            &[0x31, 0xff],
+            &[0x48, 0x85, 0xff],
+            &[0x74, 0x02],
+            &[0xeb, 0xfc],
+            &[0xe8, 0xf0, 0xff, 0xff, 0xff],
+            &[0x58],
+            &[0x66, 0x90],
+        ];
+        prop::sample::select(fixed.map(<[u8]>::to_vec).to_vec())
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use object::{
     Endianness,
     elf::{self, FileHeader64},
-    read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _, Sym as _, SymbolTable},
+    read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _, SectionHeader as _, Sym as _, SymbolTable},
 };
 use tracer_common::addr::{FileOffset, FileVaddr};
 
@@ -19,6 +19,10 @@ const MAX_CODE_SEGMENTS: usize = 64;
 
 /// Definitions of allocator functions kept of one module: no real one has more than a few for each row.
 const MAX_DEFINITIONS: usize = 256;
+
+/// Bytes of a symbol's name that are looked at. The names in the table are shorter; without a bound, a string table
+/// without ends would be read anew for each symbol.
+const MAX_NAME_BYTES: usize = 64;
 
 /// Bytes taken as a function's code when neither its symbol nor the next one says where it ends.
 const DEFAULT_FUNCTION_BYTES: u64 = 4096;
@@ -75,6 +79,8 @@ impl<'elf> Module<'elf> {
             functions: Vec::new(),
             offsets: Vec::new(),
         };
+        // Segments of a sound file do not overlap: together they are no longer than the file.
+        let mut budget_bytes = bytes.len();
         for header in file.elf_program_headers() {
             let is_code = header.p_type(endian) == elf::PT_LOAD && header.p_flags(endian).contains(elf::PF_X);
             if !is_code || module.segments.len() == MAX_CODE_SEGMENTS {
@@ -84,14 +90,21 @@ impl<'elf> Module<'elf> {
             let Some(in_file) = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)) else {
                 continue;
             };
-            let len = usize::try_from(header.p_filesz(endian)).unwrap_or(usize::MAX).min(in_file.len());
+            let len =
+                usize::try_from(header.p_filesz(endian)).unwrap_or(usize::MAX).min(in_file.len()).min(budget_bytes);
+            budget_bytes -= len;
             module.segments.push((FileVaddr(header.p_vaddr(endian)), &in_file[..len]));
             module.offsets.push(FileOffset(offset));
         }
 
         let mut found = Found::default();
         for table in [file.elf_dynamic_symbol_table(), file.elf_symbol_table()] {
-            found.read(table, endian);
+            let names = file
+                .elf_section_table()
+                .section(table.string_section())
+                .and_then(|section| section.data(endian, bytes))
+                .unwrap_or_default();
+            found.read(table, names, endian);
         }
         if !found.any_symbol {
             module.problems.push(Problem::NoSymbols);
@@ -174,7 +187,7 @@ impl Found {
         self.markers.contains(&marker)
     }
 
-    fn read(&mut self, table: &SymbolTable<'_, FileHeader64<Endianness>>, endian: Endianness) {
+    fn read(&mut self, table: &SymbolTable<'_, FileHeader64<Endianness>>, names: &[u8], endian: Endianness) {
         let wanted = wanted();
         for symbol in table.iter().filter(|symbol| symbol.st_shndx(endian) != elf::SHN_UNDEF) {
             self.any_symbol = true;
@@ -182,8 +195,7 @@ impl Found {
             if kind == elf::STT_FUNC {
                 self.functions.push(symbol.st_value(endian));
             }
-            let Ok(name) = symbol.name(endian, table.strings()) else { continue };
-            let name = name.split(|byte| *byte == b'@').next().unwrap_or_default();
+            let name = name_at(names, symbol.st_name(endian));
             let Some(Wanted { symbol: name, function }) = wanted.get(name).copied() else { continue };
             let Some((function, rank)) = function else {
                 if !self.markers.contains(&name) {
@@ -221,6 +233,13 @@ impl Found {
     }
 }
 
+/// A name without its version (`@GLIBC_2.2.5`); empty when it is too long or not in the table.
+fn name_at(names: &[u8], start: u32) -> &[u8] {
+    let rest = names.get(start as usize..).unwrap_or_default();
+    let len = rest.iter().take(MAX_NAME_BYTES).position(|byte| matches!(byte, 0 | b'@'));
+    &rest[..len.unwrap_or(0)]
+}
+
 fn names(definitions: &[Definition]) -> Vec<&'static str> {
     definitions.iter().map(|definition| definition.symbol).collect()
 }
@@ -244,4 +263,132 @@ fn wanted() -> HashMap<&'static [u8], Wanted> {
         ranked.map(move |(symbol, rank)| Wanted { symbol, function: Some((index, rank)) })
     });
     markers.chain(functions).map(|wanted| (wanted.symbol.as_bytes(), wanted)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use object::elf::{STB_GLOBAL, STB_LOCAL, STB_WEAK, STT_FUNC, STT_GNU_IFUNC, STT_OBJECT};
+
+    use super::{
+        super::fixture::{Elf, symbol},
+        *,
+    };
+
+    fn problems(elf: &Elf) -> Vec<Problem> {
+        Module::read(&elf.bytes()).expect("an ELF file").problems
+    }
+
+    fn symbols_of(elf: &Elf) -> Vec<(&'static str, u64)> {
+        let bytes = elf.bytes();
+        let module = Module::read(&bytes).expect("an ELF file");
+        module.definitions.iter().map(|definition| (definition.symbol, definition.entry.0)).collect()
+    }
+
+    #[test]
+    fn definitions_come_from_both_tables_without_version() {
+        let elf = Elf {
+            dynamic_symbols: vec![symbol("malloc", 0x1000), symbol("free", 0x1010)],
+            symbols: vec![
+                symbol("malloc@@GLIBC_2.2.5", 0x1000),
+                symbol("cfree@GLIBC_2.2.5", 0x1010).bind(STB_WEAK),
+                symbol("malloc_usable_size", 0x1018),
+            ],
+            ..Elf::default()
+        };
+        assert_eq!(symbols_of(&elf), [("malloc", 0x1000), ("free", 0x1010), ("cfree", 0x1010)]);
+        assert_eq!(problems(&elf), []);
+    }
+
+    #[test]
+    fn imported_function_is_not_defined() {
+        let elf = Elf { dynamic_symbols: vec![symbol("malloc", 0).undefined()], ..Elf::default() };
+        assert_eq!((symbols_of(&elf), problems(&elf)), (vec![], vec![Problem::NoSymbols]));
+    }
+
+    #[test]
+    fn resolver_of_an_ifunc_is_no_function() {
+        let mut elf = Elf::allocator();
+        elf.symbols.push(symbol("calloc", 0x1010).kind(STT_GNU_IFUNC));
+        assert_eq!(problems(&elf), [Problem::Indirect { symbol: "calloc", resolver: FileVaddr(0x1010) }]);
+    }
+
+    #[test]
+    fn local_function_and_variable_are_reported() {
+        let mut elf = Elf::allocator();
+        elf.symbols.push(symbol("valloc", 0x1010).bind(STB_LOCAL));
+        elf.symbols.push(symbol("realloc", 0x1010).kind(STT_OBJECT));
+        assert_eq!(
+            problems(&elf),
+            [
+                Problem::Local { symbol: "valloc", entry: FileVaddr(0x1010) },
+                Problem::NotAFunction { symbol: "realloc" },
+            ]
+        );
+    }
+
+    #[test]
+    fn lone_free_makes_no_allocator() {
+        let elf = Elf { symbols: vec![symbol("free", 0x1000), symbol("valloc", 0x1008)], ..Elf::default() };
+        assert_eq!(symbols_of(&elf), []);
+        assert_eq!(problems(&elf), [Problem::NotAnAllocator { functions: vec!["free", "valloc"] }]);
+    }
+
+    #[test]
+    fn loader_is_told_from_a_libc_that_is_its_own_loader() {
+        let mut elf = Elf::allocator();
+        elf.dynamic_symbols.push(symbol("_r_debug", 0x1018).kind(STT_OBJECT));
+        assert_eq!(symbols_of(&elf), []);
+        assert_eq!(problems(&elf), [Problem::Loader { functions: vec!["malloc", "free"] }]);
+        // musl, and any static program
+        elf.dynamic_symbols.push(symbol("__libc_start_main", 0x1018).kind(STT_FUNC).bind(STB_GLOBAL));
+        assert_eq!(symbols_of(&elf), [("malloc", 0x1000), ("free", 0x1010)]);
+        assert_eq!(problems(&elf), []);
+    }
+
+    #[test]
+    fn family_is_the_most_specific_one() {
+        let family = |names: &[&'static str]| {
+            let mut elf = Elf::allocator();
+            elf.symbols.extend(names.iter().map(|name| symbol(name, 0x1010)));
+            Module::read(&elf.bytes()).expect("an ELF file").family.map(|family| family.name)
+        };
+        assert_eq!(family(&[]), None);
+        assert_eq!(family(&["gnu_get_libc_version"]), Some("glibc"));
+        assert_eq!(family(&["gnu_get_libc_version", "mallctl"]), Some("jemalloc"), "a static program with both");
+    }
+
+    #[test]
+    fn file_offset_goes_by_the_program_headers() {
+        let elf = Elf::allocator();
+        let bytes = elf.bytes();
+        let module = Module::read(&bytes).expect("an ELF file");
+        let code = module.code_at(FileVaddr(0x1010)).expect("in the segment");
+        let at = usize::try_from(code.offset.0).expect("an offset");
+        assert_eq!((&bytes[at..at + 3], code.bytes.len()), (&elf.code[0x10..0x13], elf.code.len() - 0x10));
+        assert!(module.code_at(FileVaddr(0xfff)).is_none());
+        assert!(module.code_at(FileVaddr(0x1000 + elf.code.len() as u64)).is_none());
+    }
+
+    #[test]
+    fn name_without_end_is_no_name() {
+        assert_eq!(name_at(b"\0malloc\0", 1), b"malloc");
+        assert_eq!(name_at(b"\0malloc", 1), b"");
+        assert_eq!(name_at(b"\0malloc\0", 99), b"");
+        assert_eq!(name_at(&[b'm'; 1000], 0), b"");
+    }
+
+    #[test]
+    fn other_files_are_refused_with_the_reason() {
+        let read = |change: fn(&mut Vec<u8>)| {
+            let mut bytes = Elf::allocator().bytes();
+            change(&mut bytes);
+            Module::read(&bytes).expect_err("refused")
+        };
+        assert!(matches!(read(Vec::clear), PlanError::NotElf));
+        assert!(matches!(read(|bytes| bytes.truncate(4)), PlanError::NotElf));
+        assert!(matches!(read(|bytes| bytes[4] = 1), PlanError::Not64Bit));
+        assert!(matches!(read(|bytes| bytes[18] = 183), PlanError::Machine { machine: 183 }));
+        assert!(matches!(read(|bytes| bytes[16] = 4), PlanError::NotLinked { kind: 4 }));
+        assert!(matches!(read(|bytes| bytes.truncate(40)), PlanError::Broken(_)));
+    }
 }

@@ -1,6 +1,7 @@
 //! Numbers and hostile strings in the form of the text report.
 
 use std::{
+    borrow::Cow,
     fmt::Write,
     path::{Component, Path},
 };
@@ -89,7 +90,10 @@ pub fn shortened(text: &str) -> String {
 }
 
 /// A path as valid text: bytes that are no UTF-8 stand as `\xNN`.
-pub fn path_text(path: &Path) -> String {
+pub fn path_text(path: &Path) -> Cow<'_, str> {
+    if let Some(text) = path.to_str() {
+        return Cow::Borrowed(text);
+    }
     let mut out = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
         out.push_str(chunk.valid());
@@ -97,7 +101,7 @@ pub fn path_text(path: &Path) -> String {
             let _infallible = write!(out, "\\x{byte:02x}");
         }
     }
-    out
+    Cow::Owned(out)
 }
 
 /// A path's last two components, as tracemalloc's examples show them: `/home/u/proj/src/cache.c` → `src/cache.c`.

@@ -1,6 +1,6 @@
 //! The JSON report, described field by field in docs/json.md. Key order is that of the structs.
 
-use std::{io, path::Path};
+use std::{borrow::Cow, io};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use tracer_common::counters::Counter;
@@ -30,6 +30,9 @@ struct SafeText;
 
 impl serde_json::ser::Formatter for SafeText {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        if fragment.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return writer.write_all(fragment.as_bytes());
+        }
         let mut clean = 0;
         for (at, hazard) in fragment.char_indices().filter(|&(_, c)| is_hazard(c)) {
             writer.write_all(&fragment.as_bytes()[clean..at])?;
@@ -59,7 +62,7 @@ struct Report<'a> {
 struct TargetJson<'a> {
     pid: u32,
     comm: &'a str,
-    exe: Option<String>,
+    exe: Option<Cow<'a, str>>,
     running: bool,
     from_start: bool,
 }
@@ -89,10 +92,10 @@ struct OverheadJson {
 
 #[derive(Serialize)]
 struct StatJson<'a> {
-    file: Option<String>,
+    file: Option<Cow<'a, str>>,
     line: Option<u32>,
     function: Option<&'a str>,
-    module: Option<String>,
+    module: Option<Cow<'a, str>>,
     size: u64,
     count: u64,
     average: Option<f64>,
@@ -115,9 +118,9 @@ struct Traceback<'a> {
 #[derive(Serialize)]
 struct FrameJson<'a> {
     function: Option<&'a str>,
-    file: Option<String>,
+    file: Option<Cow<'a, str>>,
     line: Option<u32>,
-    module: Option<String>,
+    module: Option<Cow<'a, str>>,
     address: String,
     inlined: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -220,10 +223,10 @@ fn function(name: &FrameName) -> Option<&str> {
 }
 
 /// A file's full path; what has none is called as in the text report.
-fn module_text(module: &Module) -> String {
+fn module_text(module: &Module) -> Cow<'_, str> {
     match module.kind {
         ModuleKind::File => path_text(&module.path),
-        ModuleKind::Vdso | ModuleKind::Generated => module_name(module),
+        ModuleKind::Vdso | ModuleKind::Generated => Cow::Owned(module_name(module)),
     }
 }
 
@@ -233,7 +236,7 @@ impl Serialize for Traceback<'_> {
             let module = module_of(self.snapshot, frame.location.map(|(module, _)| module));
             self.statistics.names.of(frame).iter().map(move |name| FrameJson {
                 function: function(name),
-                file: name.file.as_deref().map(Path::new).map(path_text),
+                file: name.file.as_deref().map(path_text),
                 line: name.line,
                 module: module.map(module_text),
                 address: format!("{:#x}", frame.addr.raw()),

@@ -306,3 +306,32 @@ fn push_traceback(
         push_line(out, &format!("    … truncated: {reason}"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counters that no line of the report is about: each is a plain amount of what went well.
+    const ORDINARY: &[Counter] = &[
+        Counter::HitsEntry,
+        Counter::HitsReturn,
+        Counter::HitsFree,
+        Counter::Nested,
+        Counter::FreesOfNull,
+        Counter::SlotsReleased,
+        Counter::Unwound,
+        Counter::SampledNs,
+        Counter::SampledRuns,
+        // Printed beside `BlocksFull`.
+        Counter::BlocksFullBytes,
+    ];
+
+    #[test]
+    fn every_counter_is_a_loss_a_truncation_a_detail_or_ordinary() {
+        let truncations = TRUNCATIONS.iter().map(|(counter, _)| counter);
+        let lists = [LOSSES, LOSSES_FROM_START, DETAILS, ORDINARY];
+        let mut listed: Vec<_> = lists.into_iter().flatten().chain(truncations).copied().collect();
+        listed.sort_unstable();
+        assert_eq!(listed, Counter::ALL);
+    }
+}

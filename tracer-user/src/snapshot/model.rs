@@ -65,6 +65,30 @@ pub struct Totals {
     pub freed_count: u64,
 }
 
+impl Totals {
+    /// Adds another's figures, each on its own.
+    pub const fn add(&mut self, other: &Self) {
+        let Self {
+            current_bytes,
+            current_count,
+            peak_bytes,
+            peak_count,
+            allocated_bytes,
+            allocated_count,
+            freed_bytes,
+            freed_count,
+        } = other;
+        self.current_bytes = self.current_bytes.saturating_add(*current_bytes);
+        self.current_count = self.current_count.saturating_add(*current_count);
+        self.peak_bytes = self.peak_bytes.saturating_add(*peak_bytes);
+        self.peak_count = self.peak_count.saturating_add(*peak_count);
+        self.allocated_bytes = self.allocated_bytes.saturating_add(*allocated_bytes);
+        self.allocated_count = self.allocated_count.saturating_add(*allocated_count);
+        self.freed_bytes = self.freed_bytes.saturating_add(*freed_bytes);
+        self.freed_count = self.freed_count.saturating_add(*freed_count);
+    }
+}
+
 /// Values of all counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters(pub BTreeMap<Counter, u64>);

@@ -76,7 +76,7 @@ const RULES: &[Rule] = &[
 
     // The operators and the namespaces of standard libraries.
     rule(On::Function, "operator {new,delete}{,\\[\\]}", Part::Allocator, "operator new[](unsigned long)"),
-    rule(On::Function, "__{rust,rdl,rg,rustc}_{alloc,alloc_zeroed,realloc,dealloc}", Part::Allocator, "__rust_alloc_zeroed"),
+    rule(On::Function, "{,__rustc::}__{rust,rdl,rg,rustc}_{alloc,alloc_zeroed,realloc,dealloc}", Part::Allocator, "__rustc::__rust_alloc_zeroed"),
     rule(On::Namespace, "{std,__gnu_cxx,__cxxabiv1}::**", Part::Runtime, "void std::vector<Row>::_M_realloc_insert<Row const&>(Row const&)"),
     rule(On::Namespace, "{alloc,core,std,hashbrown}::**", Part::Runtime, "alloc::raw_vec::finish_grow"),
     rule(On::Namespace, "<{alloc,core,std,hashbrown}::**", Part::Runtime, "<alloc::string::String as core::clone::Clone>::clone"),

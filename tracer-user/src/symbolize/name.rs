@@ -34,8 +34,7 @@ impl FrameName {
     pub fn missing(&self) -> Option<String> {
         match &self.function {
             Err(reason) => Some(reason.to_string()),
-            Ok(_) if self.file.is_none() => Some("no debug info".to_owned()),
-            Ok(_) if self.line.is_none() => Some("no line".to_owned()),
+            Ok(_) if self.file.is_none() || self.line.is_none() => Some("no line info".to_owned()),
             Ok(_) => None,
         }
     }

@@ -1,17 +1,18 @@
 //! Resolves the addresses of a snapshot with blazesym, a module at a time, and remembers what it found.
 
 use std::{
+    cell::Cell,
     collections::{BTreeSet, HashMap, HashSet},
     ffi::OsStr,
     fs::File,
     os::{fd::AsRawFd, unix::ffi::OsStrExt},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{self, AssertUnwindSafe, UnwindSafe},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Once},
 };
 
 use blazesym::symbolize::{
-    self as blaze, Input, Reason, Sym, Symbolized,
+    self as blaze, CodeInfo, Input, Reason, Sym, Symbolized,
     source::{Elf, Source},
 };
 use tracer_common::addr::FileVaddr;
@@ -49,7 +50,7 @@ pub struct Progress<'a> {
     pub module: Option<&'a Path>,
     /// Modules done.
     pub done: usize,
-    /// Modules with addresses that are not named yet.
+    /// Modules that frames lie in.
     pub total: usize,
 }
 
@@ -230,9 +231,18 @@ fn ask(
     let source = Source::Elf(elf);
     // blazesym 0.2.7 panics on some broken files (a line row with a file index out of range, a symbol that wraps around);
     // a hostile file must not end the tracer. Its caches are write-once cells, so a panic leaves none half written.
-    let found = catch_unwind(AssertUnwindSafe(|| blaze.symbolize(&source, Input::VirtOffset(vaddrs))))
-        .map_err(|_| Arc::from("its debug information broke the reader"))?
-        .map_err(|error| Arc::from(error.to_string()))?;
+    let found = match quietly(AssertUnwindSafe(|| blaze.symbolize(&source, Input::VirtOffset(vaddrs)))) {
+        Ok(found) => found.map_err(|error| Arc::from(error.to_string()))?,
+        Err(_) if vaddrs.len() == 1 => return Err(Arc::from("its debug information broke the reader")),
+        // One address must not cost the others their names.
+        Err(_) => {
+            let one = |vaddr| match ask(blaze, file, dwarf, &[vaddr], strings) {
+                Ok(mut found) => found.swap_remove(0),
+                Err(what) => vec![FrameName::unknown(NoSymbol::FileBroken(what))],
+            };
+            return Ok(vaddrs.iter().copied().map(one).collect());
+        }
+    };
     Ok(found
         .iter()
         .map(|found| match found {
@@ -246,6 +256,28 @@ fn ask(
         .collect())
 }
 
+thread_local! {
+    /// Whether this thread's panics are caught, and reported as the reason for a missing name.
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, catching a panic without the hook's message: the reader broke over a target's file, not we.
+fn quietly<R>(work: impl FnOnce() -> R + UnwindSafe) -> std::thread::Result<R> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !CAUGHT.get() {
+                usual(info);
+            }
+        }));
+    });
+    CAUGHT.set(true);
+    let result = panic::catch_unwind(work);
+    CAUGHT.set(false);
+    result
+}
+
 /// One symbol's frames, the innermost inlined function first.
 fn frames(symbol: &Sym<'_>, strings: &mut Interner) -> Vec<FrameName> {
     let inlined = symbol.inlined.iter().take(MAX_INLINED).map(|f| (&*f.name, f.code_info.as_ref(), true));
@@ -254,14 +286,20 @@ fn frames(symbol: &Sym<'_>, strings: &mut Interner) -> Vec<FrameName> {
         .chain(inlined)
         .map(|(function, code, inlined)| FrameName {
             function: if function.is_empty() { Err(NoSymbol::NotCovered) } else { Ok(strings.text(function)) },
-            file: code.filter(|code| !code.file.is_empty()).map(|code| strings.path(&code.to_path())),
-            // Line 0 is DWARF's "no line".
-            line: code.and_then(|code| code.line).filter(|&line| line > 0),
+            file: located(code).map(|(code, _)| strings.path(&code.to_path())),
+            line: located(code).map(|(_, line)| line),
             inlined,
         })
         .collect();
     frames.reverse();
     frames
+}
+
+/// A place with a line. Line 0 is DWARF's "no line" (of compiler-made code), and the file beside it is whichever came last:
+/// rustc's is often one of the standard library's.
+fn located<'c, 'src>(code: Option<&'c CodeInfo<'src>>) -> Option<(&'c CodeInfo<'src>, u32)> {
+    let code = code.filter(|code| !code.file.is_empty())?;
+    code.line.filter(|&line| line > 0).map(|line| (code, line))
 }
 
 /// Keeps one copy of each name.
