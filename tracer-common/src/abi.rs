@@ -140,8 +140,12 @@ pub struct ThreadSlot {
     pub chunk_base: u64,
     /// Runs of our programs on this thread, for sampling their time.
     pub runs: u64,
+    /// Return address of the call in flight; see [`crate::pairing::CallInFlight`].
+    pub return_address: u64,
+    /// Return hits due for jumps between traced functions; see [`crate::pairing::CallInFlight`].
+    pub tail_calls: u32,
     #[doc(hidden)]
-    pub _pad: [u64; 7],
+    pub _pad: [u32; 11],
     /// The walk's return addresses, innermost first.
     pub frames: [u64; limits::MAX_FRAMES],
     /// A piece of the user stack.

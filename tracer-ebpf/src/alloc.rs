@@ -11,6 +11,10 @@ use tracer_common::{
     abi::{Block, ThreadSlot},
     cookie::{Shape, SiteCookie},
     counters::Counter,
+    pairing::{
+        CallInFlight, EntryDecision, ReallocOutcome, ReturnDecision, can_only_fail, errno_is_failure, on_entry, on_return,
+        realloc_outcome, requested_bytes, same_sp,
+    },
 };
 
 use crate::{
@@ -31,21 +35,17 @@ pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
     // SAFETY: the helper reads the cookie of the attachment that this context belongs to.
     let cookie = SiteCookie(unsafe { generated::bpf_get_attach_cookie(ctx.regs.cast()) });
     let entry = regs::entry(ctx, cookie);
-    if slot.in_flight != 0 {
-        if entry.sp < slot.entry_sp {
-            bump(Counter::Nested);
-            return 0;
-        }
-        abandon(target, slot);
+    if slot.in_flight != 0 && !is_outermost(target, slot, entry.sp, 1) {
+        return 0;
     }
     let [a, b, c] = entry.args;
     let (size, pointer) = match shape {
         Shape::Size => (a, 0),
-        Shape::CountSize => (a.wrapping_mul(b), 0), // a product that overflows can only fail
+        Shape::CountSize => (requested_bytes(a, b), 0),
         Shape::AlignSize => (b, 0),
         Shape::OutAlignSize => (c, a),
         Shape::PointerSize => (b, a),
-        Shape::PointerCountSize => (b.wrapping_mul(c), a),
+        Shape::PointerCountSize => (requested_bytes(b, c), a),
         Shape::Pointer => return 0,
     };
     let walk = stack::walk(index, entry.sp, entry.bp);
@@ -62,6 +62,8 @@ pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
         }
     }
     slot.entry_sp = entry.sp;
+    slot.return_address = walk.return_address;
+    slot.tail_calls = 0;
     slot.in_flight = 1 + shape as u32;
     finish_sample(started);
     0
@@ -78,23 +80,31 @@ pub fn leave(ctx: &RetProbeContext) -> u32 {
     // SAFETY: the context of a uretprobe program is the `pt_regs` at the return.
     let regs = unsafe { &*ctx.regs };
     let in_flight = slot.in_flight;
-    if in_flight == 0 {
-        bump(Counter::UnpairedReturns);
-        return 0;
-    }
-    // The return has popped the return address.
-    if regs.rsp != slot.entry_sp.wrapping_add(8) {
-        return 0;
+    match on_return(&call(slot), regs.rsp) {
+        ReturnDecision::Matched => {}
+        ReturnDecision::Nested => return 0,
+        ReturnDecision::TailCall => {
+            slot.tail_calls = slot.tail_calls.wrapping_sub(1);
+            return 0;
+        }
+        ReturnDecision::Unpaired => {
+            bump(Counter::UnpairedReturns);
+            return 0;
+        }
+        ReturnDecision::UnpairedAndLost => {
+            bump(Counter::UnpairedReturns);
+            abandon(target, slot);
+            return 0;
+        }
     }
     slot.in_flight = 0;
     let returned = regs.rax;
-    let size = slot.size;
-    let new = Block { size, stack: slot.stack, _pad: 0 };
+    let new = Block { size: slot.size, stack: slot.stack, _pad: 0 };
     if in_flight == 1 + Shape::PointerSize as u32 || in_flight == 1 + Shape::PointerCountSize as u32 {
         reallocated(target, slot, new, returned);
     } else if in_flight == 1 + Shape::OutAlignSize as u32 {
         // posix_memalign returns an error number (an int), the block through its out-pointer.
-        if returned as u32 != 0 {
+        if errno_is_failure(returned) {
             bump(Counter::Failed);
         } else {
             // SAFETY: the helper checks the address.
@@ -121,12 +131,8 @@ pub fn free(ctx: &ProbeContext) -> u32 {
     // SAFETY: the helper reads the cookie of the attachment that this context belongs to.
     let cookie = SiteCookie(unsafe { generated::bpf_get_attach_cookie(ctx.regs.cast()) });
     let entry = regs::entry(ctx, cookie);
-    if slot.in_flight != 0 {
-        if entry.sp < slot.entry_sp {
-            bump(Counter::Nested);
-            return 0;
-        }
-        abandon(target, slot);
+    if slot.in_flight != 0 && !is_outermost(target, slot, entry.sp, 0) {
+        return 0;
     }
     let pointer = entry.args[0];
     if pointer == 0 {
@@ -142,7 +148,7 @@ pub fn free(ctx: &ProbeContext) -> u32 {
 
 #[inline(always)]
 fn allocated(target: u64, address: u64, block: Block) {
-    if address == 0 {
+    if address == 0 || can_only_fail(block.size) {
         bump(Counter::Failed);
     } else if account::put(target, address, block) {
         account::allocated(block);
@@ -153,27 +159,66 @@ fn allocated(target: u64, address: u64, block: Block) {
 fn reallocated(target: u64, slot: &ThreadSlot, new: Block, returned: u64) {
     let old_known = slot.old_known != 0;
     let old = Block { size: slot.old_size, stack: slot.old_stack, _pad: 0 };
-    if returned == 0 {
-        if slot.pointer != 0 && new.size == 0 {
-            // glibc's realloc(p, 0) frees.
-            if old_known { account::freed(old) } else { bump(Counter::FreesUnknown) }
-            return;
+    match realloc_outcome(slot.pointer, new.size, returned) {
+        ReallocOutcome::Failed => {
+            bump(Counter::Failed);
+            if old_known {
+                account::put(target, slot.pointer, old);
+            }
         }
-        bump(Counter::Failed);
-        if old_known {
-            account::put(target, slot.pointer, old);
+        ReallocOutcome::Freed if old_known => account::freed(old),
+        ReallocOutcome::Freed => bump(Counter::FreesUnknown),
+        ReallocOutcome::Allocated => allocated(target, returned, new),
+        ReallocOutcome::Moved | ReallocOutcome::Resized if old_known => {
+            if account::put(target, returned, new) {
+                account::moved(old, new);
+            } else {
+                account::freed(old);
+            }
         }
-        return;
-    }
-    if !old_known {
-        if slot.pointer != 0 {
+        ReallocOutcome::Moved | ReallocOutcome::Resized => {
             bump(Counter::ReallocsUnknown);
+            allocated(target, returned, new);
         }
-        allocated(target, returned, new);
-    } else if account::put(target, returned, new) {
-        account::moved(old, new);
-    } else {
-        account::freed(old);
+    }
+}
+
+/// Whether an entry while a call is in flight begins an outermost call; the call that it replaces, if so, is closed. A jump
+/// from one traced function to another brings `return_hits` further return hits.
+#[inline(never)]
+fn is_outermost(target: u64, slot: &mut ThreadSlot, sp: u64, return_hits: u32) -> bool {
+    let call = call(slot);
+    let mut decision = on_entry(&call, sp);
+    if let EntryDecision::SameSp = decision {
+        // SAFETY: the helper checks the address.
+        decision = same_sp(&call, unsafe { bpf_probe_read_user(sp as *const u64) }.unwrap_or(0));
+    }
+    match decision {
+        EntryDecision::Outermost => true,
+        EntryDecision::Replaces | EntryDecision::SameSp => {
+            abandon(target, slot);
+            true
+        }
+        EntryDecision::Nested => {
+            bump(Counter::Nested);
+            false
+        }
+        EntryDecision::TailCall => {
+            bump(Counter::Nested);
+            slot.tail_calls = slot.tail_calls.wrapping_add(return_hits);
+            false
+        }
+    }
+}
+
+/// The thread's call in flight as the rules see it.
+#[inline(always)]
+fn call(slot: &ThreadSlot) -> CallInFlight {
+    CallInFlight {
+        active: slot.in_flight != 0,
+        tail_calls: slot.tail_calls,
+        entry_sp: slot.entry_sp,
+        return_address: slot.return_address,
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Walk {
     regs: Regs,
     /// Hash over the address chain, seeded with the target; finished with the end.
     pub hash: u64,
+    /// The first of the frames.
+    pub return_address: u64,
     /// Index of the thread's slot.
     pub slot: u32,
     /// How it ended: a [`StackEnd`].
@@ -34,6 +36,7 @@ pub fn walk(slot: u32, sp: u64, bp: u64) -> Walk {
     let mut walk = Walk {
         regs: Regs { pc: 0, sp: sp.wrapping_add(8), bp },
         hash: 0,
+        return_address: 0,
         slot,
         end: StackEnd::Depth as u32,
         list: MappingList(0),
@@ -50,6 +53,7 @@ pub fn walk(slot: u32, sp: u64, bp: u64) -> Walk {
         match read_word(slot, sp) {
             Some(pc) => {
                 walk.regs.pc = pc;
+                walk.return_address = pc;
                 // SAFETY: the callback's signature is what bpf_loop calls; `walk` outlives the call.
                 unsafe { bpf_loop(MAX_FRAMES as u32, frame as *mut c_void, (&raw mut walk).cast(), 0) };
             }
