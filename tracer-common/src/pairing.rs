@@ -124,8 +124,12 @@ pub const fn realloc_outcome(old_pointer: u64, size_bytes: u64, returned: u64) -
 /// [`can_only_fail`].
 #[inline(always)]
 pub const fn requested_bytes(count: u64, size_bytes: u64) -> u64 {
-    // A division: BPF has no 128-bit product to see an overflow by.
-    if size_bytes != 0 && count > u64::MAX / size_bytes { u64::MAX } else { count.wrapping_mul(size_bytes) }
+    // BPF has no 128-bit product to see an overflow by. Factors of a and b bits make at least 2^(a + b − 2): with 65 bits or
+    // more that is past PTRDIFF_MAX, with 64 or fewer the product fits.
+    if (count | size_bytes) >> 32 != 0 && count.leading_zeros() + size_bytes.leading_zeros() < 64 {
+        return u64::MAX;
+    }
+    count.wrapping_mul(size_bytes)
 }
 
 /// Whether no allocator can serve a request: objects are at most `PTRDIFF_MAX` bytes (C17 footnote to 7.22.3; glibc ≥ 2.30

@@ -12,8 +12,8 @@ use tracer_common::{
     cookie::{Shape, SiteCookie},
     counters::Counter,
     pairing::{
-        CallInFlight, EntryDecision, ReallocOutcome, ReturnDecision, can_only_fail, errno_is_failure, on_entry, on_return,
-        realloc_outcome, requested_bytes, same_sp,
+        CallInFlight, EntryDecision, ReallocOutcome, ReturnDecision, can_only_fail, errno_is_failure, on_entry,
+        on_return, realloc_outcome, requested_bytes, same_sp,
     },
 };
 

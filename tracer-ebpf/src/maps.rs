@@ -5,9 +5,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use tracer_common::{
-    abi::{
-        Block, BlockKey, Control, Cursors, Mapping, ScopeTotals, StackRecord, StackSlot, StackTotals, ThreadSlot,
-    },
+    abi::{Block, BlockKey, Control, Cursors, Mapping, ScopeTotals, StackRecord, StackSlot, StackTotals, ThreadSlot},
     counters::COUNTER_WORDS,
     limits::{EVENTS_BYTES, MAX_MAPPINGS, MAX_RULES, PC_CACHE_SLOTS},
     unwind::{PackedRule, UnwindRow},

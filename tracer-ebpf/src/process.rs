@@ -1,7 +1,6 @@
 //! The target's life: libraries, threads, exec. Rare events; the loader is told through the ring buffer.
 
 use aya_ebpf::{
-
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated},
     programs::{ProbeContext, RawTracePointContext},
 };
@@ -89,4 +88,3 @@ pub fn notify(kind: EventKind, address: u64) {
         None => bump(Counter::EventsLost),
     }
 }
-

@@ -43,7 +43,8 @@ pub fn slot(index: u32) -> Option<&'static mut ThreadSlot> {
 #[inline(always)]
 pub fn release(tid: u32) -> bool {
     let Some(control) = control() else { return false };
-    let mut probe = Probe { tid, at: tid & control.thread_mask, mask: control.thread_mask, found: NOWHERE, free: NOWHERE };
+    let mut probe =
+        Probe { tid, at: tid & control.thread_mask, mask: control.thread_mask, found: NOWHERE, free: NOWHERE };
     search(&mut probe);
     let Some(slot) = slot(probe.found) else { return false };
     slot.in_flight = 0;

@@ -75,7 +75,11 @@ unsafe extern "C" fn halve_mappings(_n: u32, search: *mut Search) -> i64 {
     }
     let middle = search.lo.wrapping_add(search.hi) / 2;
     let Some(mapping) = MAPPINGS.get(middle) else { return 1 };
-    if mapping.start <= search.key { search.lo = middle } else { search.hi = middle }
+    if mapping.start <= search.key {
+        search.lo = middle
+    } else {
+        search.hi = middle
+    }
     0
 }
 
@@ -87,7 +91,11 @@ unsafe extern "C" fn halve_rows(_n: u32, search: *mut Search) -> i64 {
     }
     let middle = search.lo.wrapping_add(search.hi) / 2;
     let Some(row) = ROWS.get(middle) else { return 1 };
-    if u64::from(row.offset) <= search.key { search.lo = middle } else { search.hi = middle }
+    if u64::from(row.offset) <= search.key {
+        search.lo = middle
+    } else {
+        search.hi = middle
+    }
     0
 }
 

@@ -106,12 +106,8 @@ fn store(walk: &Walk) -> u32 {
     if let Some(record) = STACKS.get_ptr_mut(id as u32) {
         // SAFETY: the id was handed out to this call alone.
         unsafe {
-            *record = StackRecord {
-                frames_start: start as u32,
-                n_frames: n_frames as u16,
-                end: walk.end as u8,
-                _pad: 0,
-            };
+            *record =
+                StackRecord { frames_start: start as u32, n_frames: n_frames as u16, end: walk.end as u8, _pad: 0 };
         }
     }
     id as u32

@@ -83,6 +83,7 @@ fn time_calls() -> f64 {
 fn calibration_offset() -> Option<u64> {
     let address = memtrace_bpf_calibrate as *const () as u64;
     let maps = std::fs::read("/proc/self/maps").ok()?;
-    let entry = crate::target::maps::parse(&maps).into_iter().find(|map| map.start.0 <= address && address < map.end.0)?;
+    let entry =
+        crate::target::maps::parse(&maps).into_iter().find(|map| map.start.0 <= address && address < map.end.0)?;
     Some(address - entry.start.0 + entry.offset.0)
 }

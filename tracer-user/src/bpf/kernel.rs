@@ -215,8 +215,7 @@ impl Kernel {
 
     /// Appends rows at `start`; `false` when the table is too small.
     pub fn put_rows(&self, start: usize, rows: &[UnwindRow]) -> bool {
-        start + rows.len() <= self.rows.len()
-            && rows.iter().enumerate().all(|(n, row)| self.rows.set(start + n, *row))
+        start + rows.len() <= self.rows.len() && rows.iter().enumerate().all(|(n, row)| self.rows.set(start + n, *row))
     }
 
     /// Appends rules at `start`; `false` when the table is too small.

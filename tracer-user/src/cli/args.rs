@@ -40,8 +40,10 @@ pub enum Target {
 /// Which source lines hold the memory of a running process, on the heap, exactly, with nothing preloaded or restarted.
 #[derive(Debug, Parser)]
 #[command(name = "memtrace-bpf", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
-#[command(after_help = "Examples:\n  sudo memtrace-bpf --pid 4711\n  sudo memtrace-bpf --pid 4711 --duration 30s --key traceback\n  \
-    sudo memtrace-bpf run --json report.json -- ./server --port 8080\n  sudo memtrace-bpf doctor")]
+#[command(
+    after_help = "Examples:\n  sudo memtrace-bpf --pid 4711\n  sudo memtrace-bpf --pid 4711 --duration 30s --key traceback\n  \
+    sudo memtrace-bpf run --json report.json -- ./server --port 8080\n  sudo memtrace-bpf doctor"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

@@ -68,7 +68,11 @@ impl Output {
         }
         let text = self.text(snapshot);
         // Home, report, clear what is left below (ECMA-48: CUP, ED).
-        let text = if self.refreshes { format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")) } else { format!("{text}\n") };
+        let text = if self.refreshes {
+            format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
+        } else {
+            format!("{text}\n")
+        };
         print(&text)
     }
 

@@ -206,7 +206,9 @@ impl Child {
     fn note_end(&mut self, status: WaitStatus) {
         self.ended = match status {
             WaitStatus::Exited(_, code) => Some(ExitStatus::from_raw(code << 8)),
-            WaitStatus::Signaled(_, signal, core) => Some(ExitStatus::from_raw(signal as i32 | if core { 0x80 } else { 0 })),
+            WaitStatus::Signaled(_, signal, core) => {
+                Some(ExitStatus::from_raw(signal as i32 | if core { 0x80 } else { 0 }))
+            }
             _ => self.ended,
         };
     }

@@ -57,7 +57,9 @@ pub enum TraceError {
         reason: String,
     },
     /// No module defines an allocator that is known.
-    #[error("pid {pid} ({comm}): no allocator found; looked for malloc and its family in the symbols of {looked_at}{hint}")]
+    #[error(
+        "pid {pid} ({comm}): no allocator found; looked for malloc and its family in the symbols of {looked_at}{hint}"
+    )]
     NoAllocator {
         /// The process.
         pid: u32,
@@ -203,7 +205,9 @@ impl Tracer {
             .all()
             .iter()
             .filter(|loaded| loaded.module.kind == ModuleKind::File)
-            .map(|loaded| loaded.module.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()))
+            .map(|loaded| {
+                loaded.module.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+            })
             .collect();
         let hint = self.modules.all().iter().find_map(|loaded| {
             let bytes = loaded.bytes().ok()?;
@@ -295,11 +299,18 @@ impl Tracer {
             .collect();
         let left_out = self.kernel.put_mappings(&mappings);
         if left_out > 0 {
-            self.note(format!("{left_out} executable mappings do not fit the table: stacks through them are truncated"));
+            self.note(format!(
+                "{left_out} executable mappings do not fit the table: stacks through them are truncated"
+            ));
         }
     }
 
-    fn watch_libraries(&mut self, id: ModuleId, path: &std::path::Path, notice: LibraryNotice) -> Result<(), TraceError> {
+    fn watch_libraries(
+        &mut self,
+        id: ModuleId,
+        path: &std::path::Path,
+        notice: LibraryNotice,
+    ) -> Result<(), TraceError> {
         let loaded = self.modules.get(id);
         let bias = loaded.module.mappings.first().map_or(0, |mapping| mapping.bias);
         let r_state = notice.r_debug.map_or(0, |r_debug| r_debug.0.wrapping_add(bias) + R_STATE_OFFSET);
@@ -329,12 +340,9 @@ impl Tracer {
         let stacks = stacks
             .into_iter()
             .map(|raw| {
-                let frames = raw.frames.iter().map(|addr| Frame { addr: *addr, location: self.modules.locate(addr.lookup()) });
-                StackStats {
-                    id: raw.id,
-                    stack: Stack { frames: frames.collect(), end: raw.end },
-                    totals: raw.totals,
-                }
+                let frames =
+                    raw.frames.iter().map(|addr| Frame { addr: *addr, location: self.modules.locate(addr.lookup()) });
+                StackStats { id: raw.id, stack: Stack { frames: frames.collect(), end: raw.end }, totals: raw.totals }
             })
             .collect();
         let hits = [Counter::HitsEntry, Counter::HitsReturn, Counter::HitsFree].map(|hit| counters.get(hit));
@@ -372,7 +380,8 @@ fn share(probe_seconds: f64, cpu_seconds: f64) -> f64 {
 
 fn own_rss_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
 

@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn anonymous_memory_and_vdso() {
-        let entries = parse(b"00400000-00401000 rwxp 00000000 00:00 0 \n7ffe0000-7ffe2000 r-xp 00000000 00:00 0   [vdso]\n");
+        let entries =
+            parse(b"00400000-00401000 rwxp 00000000 00:00 0 \n7ffe0000-7ffe2000 r-xp 00000000 00:00 0   [vdso]\n");
         assert_eq!(entries.len(), 2);
         assert!(!entries[0].is_file() && entries[0].path.as_os_str().is_empty());
         assert_eq!(entries[1].path, Path::new("[vdso]"));

@@ -23,7 +23,10 @@ const MAX_VDSO_BYTES: u64 = 1 << 20;
 /// What identifies a mapped file while it is mapped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum FileKey {
-    File { device: (u32, u32), inode: u64 },
+    File {
+        device: (u32, u32),
+        inode: u64,
+    },
     Vdso,
     /// All generated code is one module: it has neither file nor names.
     Generated,
@@ -143,9 +146,9 @@ impl Modules {
         if let Some((mapping, id)) = self.current[..after].last().filter(|(mapping, _)| here(mapping)) {
             return Some((*id, mapping.vaddr(addr)));
         }
-        self.all
-            .iter()
-            .find_map(|loaded| loaded.module.mappings.iter().find(|mapping| here(mapping)).map(|mapping| (loaded.id, mapping.vaddr(addr))))
+        self.all.iter().find_map(|loaded| {
+            loaded.module.mappings.iter().find(|mapping| here(mapping)).map(|mapping| (loaded.id, mapping.vaddr(addr)))
+        })
     }
 
     fn add(&mut self, process: &Process, key: &FileKey, entry: &MapEntry) -> usize {
