@@ -13,7 +13,7 @@ use aya::{
 };
 use thiserror::Error;
 use tracer_common::{
-    abi::{Control, Cursors, Mapping, MappingList, ScopeTotals, StackRecord, StackTotals},
+    abi::{BUCKET_SLOTS, Control, Cursors, Mapping, MappingList, ScopeTotals, StackRecord, StackTotals},
     counters::{COUNTER_WORDS, Counter},
     limits::{MAX_MAPPINGS, MAX_RULES},
     unwind::{PackedRule, UnwindRow},
@@ -90,6 +90,15 @@ impl TableSizes {
         (self.stacks * 2).next_power_of_two()
     }
 
+    /// Buckets of the table of blocks, half full when it holds all that it may: then one block in some hundred is spilled.
+    fn buckets(self) -> u32 {
+        (2 * self.blocks).div_ceil(BUCKET_SLOTS as u32).next_power_of_two()
+    }
+
+    fn spilled_blocks(self) -> u32 {
+        (self.blocks / 16).max(64)
+    }
+
     fn frame_words(self) -> u32 {
         self.stacks * FRAME_WORDS_PER_STACK
     }
@@ -138,7 +147,8 @@ impl Kernel {
     pub fn load(sizes: TableSizes, verbose: bool) -> Result<Self, LoadError> {
         let mut loader = EbpfLoader::new();
         loader
-            .map_max_entries("BLOCKS", sizes.blocks)
+            .map_max_entries("BLOCKS", sizes.buckets())
+            .map_max_entries("SPILLED_BLOCKS", sizes.spilled_blocks())
             .map_max_entries("THREADS", sizes.thread_slots())
             .map_max_entries("STACK_INDEX", sizes.stack_slots())
             .map_max_entries("STACKS", sizes.stacks)
@@ -186,6 +196,8 @@ impl Kernel {
                 stack_mask: sizes.stack_slots() - 1,
                 max_stacks: sizes.stacks,
                 max_frame_words: sizes.frame_words(),
+                bucket_mask: sizes.buckets() - 1,
+                max_blocks: sizes.blocks,
                 sample_mask: 255,
                 ..Control::default()
             },

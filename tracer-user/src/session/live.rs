@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     output::Output,
     spawn::{Child, Pause},
-    tracer::{Origin, TraceError, Tracer},
+    tracer::{Origin, Tracer},
 };
 use crate::{
     bpf::{Notice, Notices},
@@ -211,7 +211,7 @@ impl Session {
             biased;
             signal = self.signals.next() => { let (signal, origin) = signal?; Ok(Event::Signal(signal, origin)) }
             notices = self.notices.next() => Ok(Event::Notices(notices?)),
-            ended = self.target_ended.readable() => { ended?; Ok(Event::TargetEnded) }
+            ended = self.target_ended.readable() => { ended?.retain_ready(); Ok(Event::TargetEnded) }
             () = deadline => Ok(Event::TimeIsUp),
             () = refresh => Ok(Event::Refresh),
         }
@@ -275,10 +275,13 @@ impl Session {
             tracer.add_note(tracer.no_allocator().to_string());
         }
         let snapshot = tracer.snapshot();
-        // The probes go before the names are looked up, which can take seconds.
-        let modules = tracer.detach();
+        // The probes go while the names are looked up; either can take seconds.
+        let (modules, detaching) = tracer.detach();
         let result = output.finish(&snapshot);
         drop(modules);
+        if detaching.join().is_err() {
+            log::error!("failed to take the probes away in order; they go with this process");
+        }
         result
     }
 }

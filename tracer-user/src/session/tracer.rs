@@ -188,9 +188,11 @@ impl Tracer {
         self.library_notice
     }
 
-    /// Takes the probes away. What remains keeps the modules' files open, so that they can still be named.
-    pub fn detach(self) -> Modules {
-        self.modules
+    /// Takes the probes away, in a thread of its own: the kernel takes them one after the other and waits for a grace period
+    /// each time (0.1 s a probe on 6.18). What remains keeps the modules' files open, so that they can still be named.
+    pub fn detach(self) -> (Modules, std::thread::JoinHandle<()>) {
+        let Self { modules, kernel, .. } = self;
+        (modules, std::thread::spawn(move || drop(kernel)))
     }
 
     /// Whether any allocator function is probed.
