@@ -1,1 +1,8 @@
-//! (under construction)
+//! ELF bytes → unwind rows (pure), and which modules' rows are in the kernel's tables.
+
+pub mod rows;
+pub mod tables;
+pub mod vdso;
+
+pub use rows::{ModuleRows, Problem, Problems, RowsError, module_rows};
+pub use tables::{Added, RowRange, RowTables, RuleInterner};
