@@ -24,8 +24,8 @@ pub const MAX_ROWS_PER_MODULE: usize = 8 << 20;
 /// FDEs read of one module.
 pub const MAX_FDES_PER_MODULE: usize = 2 << 20;
 /// Bytes of CFI programs run for one module. A CIE's program runs once for each of its FDEs, so a file of a few
-/// megabytes could ask for hours.
-pub const MAX_CFI_BYTES: usize = 256 << 20;
+/// megabytes could ask for hours. A browser needs about 60 MB.
+pub const MAX_CFI_BYTES: usize = 128 << 20;
 /// Size of a section that is decompressed.
 pub const MAX_UNCOMPRESSED_BYTES: u64 = 256 << 20;
 /// Program and section headers looked at.
