@@ -11,6 +11,7 @@ use aya::{
     maps::{Map, MapData, PerCpuArray},
     programs::{ProgramError, RawTracePoint, UProbe},
 };
+use aya_log::EbpfLogger;
 use thiserror::Error;
 use tracer_common::{
     abi::{BUCKET_SLOTS, Control, Cursors, Mapping, MappingList, ScopeTotals, StackRecord, StackTotals},
@@ -107,6 +108,8 @@ impl TableSizes {
 /// The loaded object and its tables. Dropping it detaches every probe.
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
+    /// What the programs log, when asked for.
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
     control: MappedArray<Control>,
     pub(super) cursors: MappedArray<Cursors>,
     pub(super) stacks: MappedArray<StackRecord>,
@@ -175,6 +178,7 @@ impl Kernel {
         }
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)
             .map_err(|error| LoadError::Map { name: "COUNTERS", source: io::Error::other(error) })?;
+        let log = if verbose { EbpfLogger::init(&mut ebpf).map_err(|error| log::warn!("no log of the BPF side: {error}")).ok() } else { None };
         let kernel = Self {
             control: mapped(&mut ebpf, "CONTROL")?,
             cursors: mapped(&mut ebpf, "CURSORS")?,
@@ -186,6 +190,7 @@ impl Kernel {
             rows: mapped(&mut ebpf, "ROWS")?,
             rules: mapped(&mut ebpf, "RULES")?,
             counters,
+            log,
             ebpf,
             sizes,
         };
@@ -258,6 +263,13 @@ impl Kernel {
                 .map(|counter| (*counter, per_cpu.iter().map(|words| words[*counter as usize]).sum()))
                 .collect(),
         )
+    }
+
+    /// Passes on what the programs have logged since the last call.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
     }
 
     /// Capacities.

@@ -207,6 +207,7 @@ impl Session {
                 None => std::future::pending().await,
             }
         };
+        self.tracer.flush_log();
         tokio::select! {
             biased;
             signal = self.signals.next() => { let (signal, origin) = signal?; Ok(Event::Signal(signal, origin)) }
@@ -261,6 +262,8 @@ impl Session {
                 Pause::Ended => return Ok(()),
             }
         }
+        // The notices of what has just been taken in: acted on later, they would end the child's next stop.
+        self.notices.discard();
         child.release();
         Ok(())
     }
@@ -269,6 +272,7 @@ impl Session {
     fn finish(self, output: &mut Output) -> anyhow::Result<()> {
         let Self { mut tracer, signals, notices, .. } = self;
         tracer.end();
+        tracer.flush_log();
         drop(notices);
         drop(signals);
         if !tracer.has_sites() {

@@ -16,7 +16,7 @@ use crate::{
     plan::{self, ProbePlan},
     snapshot::{Frame, ModuleId, ModuleKind, Overhead, Snapshot, Stack, StackStats, TargetInfo},
     target::{
-        LoadedModule, Modules, Process, ProcessError,
+        LoadedModule, Modules, Process, ProcessError, host,
         seccomp::{self, ReturnProbes},
     },
     unwind::{Added, ModuleRows, RowRange, RowTables, module_rows},
@@ -46,6 +46,12 @@ pub enum TraceError {
     /// A probe was refused.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// This host cannot trace.
+    #[error("this host cannot trace: {reason}")]
+    Host {
+        /// What is missing, and the remedy.
+        reason: String,
+    },
     /// A return probe would kill the target.
     #[error("refused to trace pid {pid} ({comm}): {reason}")]
     Unsafe {
@@ -109,6 +115,9 @@ impl Tracer {
         options: &SessionOptions,
         progress: &dyn Fn(&str),
     ) -> Result<Self, TraceError> {
+        if let Some(reason) = host::refusal(&host::checks(&host::HostFacts::read())) {
+            return Err(TraceError::Host { reason });
+        }
         check_return_probes(&process)?;
         let mut modules = Modules::default();
         let fresh = modules.refresh(&process)?;
@@ -163,9 +172,9 @@ impl Tracer {
         Ok(self.kernel.notices()?)
     }
 
-    /// The BPF side's log, for `-vv`.
-    pub fn kernel_mut(&mut self) -> &mut Kernel {
-        &mut self.kernel
+    /// Passes on what the BPF side has logged (`-vv`).
+    pub fn flush_log(&mut self) {
+        self.kernel.flush_log();
     }
 
     /// Tracing begins.
