@@ -1,7 +1,10 @@
-//! Which allocator calls count, and what their results mean: the decisions that the BPF programs take at each hit.
+//! Which allocator calls count, and what their results mean: the decisions that the BPF programs take at each hit, and
+//! [`Thread`], the specification of what follows from them.
 //!
 //! A call in flight is known by its stack pointer at entry, per thread. Calls that an allocator makes of its own functions run
 //! deeper on the same stack and belong to the outer call.
+
+use crate::{abi::Block, counters::Counter};
 
 /// A thread's call in flight, as far as pairing needs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,6 +146,210 @@ pub const fn can_only_fail(size_bytes: u64) -> bool {
 #[inline(always)]
 pub const fn errno_is_failure(rax: u64) -> bool {
     rax as u32 != 0
+}
+
+/// What the model needs of the tables; in BPF maps, in tests a `HashMap`.
+pub trait Tables {
+    /// Takes the block at `address` out of the table of live blocks.
+    fn take(&mut self, address: u64) -> Option<Block>;
+    /// Puts a block in, in place of any that is there.
+    fn put(&mut self, address: u64, block: Block) -> Put;
+    /// Changes the totals in one step: `gone` leaves its stack, `came` joins its own.
+    fn account(&mut self, gone: Option<Block>, came: Option<Block>);
+    /// Raises a counter.
+    fn bump(&mut self, counter: Counter, by: u64);
+}
+
+/// What [`Tables::put`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// The address was free.
+    Done,
+    /// This block was there; it is out of the table now.
+    Replaced(Block),
+    /// The table has no room; nothing changed.
+    Full,
+}
+
+/// What a call asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Bytes, of a product by [`requested_bytes`].
+    pub size_bytes: u64,
+    /// The block to reallocate; 0 for plain allocations.
+    pub old_pointer: u64,
+    /// Whether the call is a reallocation, so that NULL for 0 bytes means that the old block was freed.
+    pub is_realloc: bool,
+    /// The stack that calls.
+    pub stack: u32,
+}
+
+/// What a call handed back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returned {
+    /// This block; 0 = the call failed (also a non-zero errno of posix_memalign).
+    Pointer(u64),
+    /// posix_memalign succeeded, but its out-pointer could not be read.
+    OutUnreadable,
+}
+
+/// One traced thread: the specification of pairing, which the BPF side follows with its own maps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Thread {
+    flight: CallInFlight,
+    request: Request,
+    /// The block that a reallocation took out of the table at its entry: once the allocator has freed it, another
+    /// thread may be handed its address before this call returns.
+    old: Option<Block>,
+}
+
+impl Thread {
+    /// An entry hit of a function that returns a block. `return_address` is the word at `sp`.
+    pub fn enter(&mut self, tables: &mut impl Tables, sp: u64, return_address: u64, request: Request) {
+        tables.bump(Counter::HitsEntry, 1);
+        let mut decision = on_entry(&self.flight, sp);
+        if decision == EntryDecision::SameSp {
+            decision = same_sp(&self.flight, return_address);
+        }
+        match decision {
+            EntryDecision::Outermost => {}
+            EntryDecision::Replaces | EntryDecision::SameSp => self.lose(tables),
+            EntryDecision::Nested => return tables.bump(Counter::Nested, 1),
+            EntryDecision::TailCall => {
+                self.flight.tail_calls += 1;
+                return tables.bump(Counter::Nested, 1);
+            }
+        }
+        self.flight = CallInFlight { active: true, tail_calls: 0, entry_sp: sp, return_address };
+        self.request = request;
+        self.old = if request.old_pointer == 0 { None } else { tables.take(request.old_pointer) };
+    }
+
+    /// A return hit.
+    pub fn leave(&mut self, tables: &mut impl Tables, sp: u64, returned: Returned) {
+        tables.bump(Counter::HitsReturn, 1);
+        match on_return(&self.flight, sp) {
+            ReturnDecision::Matched => {
+                self.flight.active = false;
+                self.commit(tables, returned);
+            }
+            ReturnDecision::Nested => {}
+            ReturnDecision::TailCall => self.flight.tail_calls -= 1,
+            ReturnDecision::Unpaired => tables.bump(Counter::UnpairedReturns, 1),
+            ReturnDecision::UnpairedAndLost => {
+                tables.bump(Counter::UnpairedReturns, 1);
+                self.lose(tables);
+            }
+        }
+    }
+
+    /// A hit of a function that frees; it has no return probe.
+    pub fn free(&mut self, tables: &mut impl Tables, sp: u64, return_address: u64, pointer: u64) {
+        tables.bump(Counter::HitsFree, 1);
+        let mut decision = on_entry(&self.flight, sp);
+        if decision == EntryDecision::SameSp {
+            decision = same_sp(&self.flight, return_address);
+        }
+        match decision {
+            EntryDecision::Outermost => {}
+            EntryDecision::Replaces | EntryDecision::SameSp => self.lose(tables),
+            EntryDecision::Nested | EntryDecision::TailCall => return tables.bump(Counter::Nested, 1),
+        }
+        if pointer == 0 {
+            return tables.bump(Counter::FreesOfNull, 1);
+        }
+        match tables.take(pointer) {
+            Some(block) => tables.account(Some(block), None),
+            None => tables.bump(Counter::FreesUnknown, 1),
+        }
+    }
+
+    /// The call in flight will not return (also: its thread ended). Whether a reallocation happened is unknown: its old block
+    /// counts as live until its address is handed out again. (Between the loss and this call, a free of that block by another thread
+    /// finds nothing: `FreesUnknown`.)
+    pub fn lose(&mut self, tables: &mut impl Tables) {
+        if self.flight.active {
+            tables.bump(Counter::LostReturns, 1);
+            self.put_back(tables);
+        }
+        self.flight = CallInFlight::default();
+    }
+
+    fn commit(&mut self, tables: &mut impl Tables, returned: Returned) {
+        let Request { size_bytes, old_pointer, is_realloc, stack } = self.request;
+        let pointer = match returned {
+            Returned::Pointer(pointer) => pointer,
+            Returned::OutUnreadable => return tables.bump(Counter::OutUnreadable, 1),
+        };
+        if !is_realloc {
+            return if pointer == 0 || can_only_fail(size_bytes) {
+                tables.bump(Counter::Failed, 1);
+            } else {
+                insert(tables, pointer, Block { size: size_bytes, stack, _pad: 0 }, None);
+            };
+        }
+        match realloc_outcome(old_pointer, size_bytes, pointer) {
+            ReallocOutcome::Failed => {
+                tables.bump(Counter::Failed, 1);
+                self.put_back(tables);
+            }
+            _ if can_only_fail(size_bytes) => {
+                tables.bump(Counter::Failed, 1);
+                self.put_back(tables);
+            }
+            ReallocOutcome::Freed => match self.old.take() {
+                Some(block) => tables.account(Some(block), None),
+                None => tables.bump(Counter::FreesUnknown, 1),
+            },
+            ReallocOutcome::Allocated | ReallocOutcome::Moved | ReallocOutcome::Resized => {
+                if old_pointer != 0 && self.old.is_none() {
+                    tables.bump(Counter::ReallocsUnknown, 1);
+                }
+                insert(tables, pointer, Block { size: size_bytes, stack, _pad: 0 }, self.old.take());
+            }
+        }
+    }
+
+    /// Puts the old block of a reallocation back. Where its address was handed out again meanwhile, the old block is the
+    /// one that ended.
+    fn put_back(&mut self, tables: &mut impl Tables) {
+        let Some(old) = self.old.take() else { return };
+        let address = self.request.old_pointer;
+        match tables.take(address) {
+            Some(newer) => {
+                tables.bump(Counter::MissedFrees, 1);
+                tables.put(address, newer);
+                tables.account(Some(old), None);
+            }
+            None => {
+                if tables.put(address, old) == Put::Full {
+                    tables.bump(Counter::BlocksFull, 1);
+                    tables.bump(Counter::BlocksFullBytes, old.size);
+                    tables.account(Some(old), None);
+                }
+            }
+        }
+    }
+}
+
+/// Puts a new block in; `old`, the block that it takes the place of, leaves in the same step of the totals.
+fn insert(tables: &mut impl Tables, address: u64, block: Block, old: Option<Block>) {
+    match tables.put(address, block) {
+        Put::Done => tables.account(old, Some(block)),
+        Put::Replaced(missed) => {
+            // That one was freed at some earlier moment.
+            tables.bump(Counter::MissedFrees, 1);
+            tables.account(Some(missed), None);
+            tables.account(old, Some(block));
+        }
+        Put::Full => {
+            tables.bump(Counter::BlocksFull, 1);
+            tables.bump(Counter::BlocksFullBytes, block.size);
+            if old.is_some() {
+                tables.account(old, None);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
