@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use tracer_user::options::{DEFAULT_MAX_LIVE_BLOCKS, JsonTarget, Key, ReportOptions, SessionOptions, Sort};
+use tracer_user::options::{DEFAULT_MAX_LIVE_BLOCKS, JsonTarget, Key, Placement, ReportOptions, SessionOptions, Sort};
 
 /// What is asked for, validated.
 #[derive(Debug)]
@@ -201,6 +201,7 @@ fn options(args: TraceArgs) -> SessionOptions {
         json: args.json.map(|path| if path.as_os_str() == "-" { JsonTarget::Stdout } else { JsonTarget::File(path) }),
         quiet: args.quiet,
         verbose: args.verbose,
+        placement: Placement::default(),
     }
 }
 

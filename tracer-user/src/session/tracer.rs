@@ -12,7 +12,7 @@ use tracer_common::{
 
 use crate::{
     bpf::{AttachError, Binding, Kernel, LoadError, Notices, TableSizes, TrapCost},
-    options::SessionOptions,
+    options::{Placement, SessionOptions},
     plan::{self, ProbePlan},
     snapshot::{Frame, ModuleId, ModuleKind, Overhead, Snapshot, Stack, StackStats, TargetInfo},
     target::{
@@ -91,6 +91,7 @@ pub enum Origin {
 pub struct Tracer {
     process: Process,
     origin: Origin,
+    placement: Placement,
     kernel: Kernel,
     modules: Modules,
     tables: RowTables<Vec<u8>>,
@@ -125,7 +126,7 @@ impl Tracer {
         for id in fresh {
             let loaded = modules.get(id);
             progress(&loaded.module.path.to_string_lossy());
-            read.push((id, ReadModule::read(loaded)));
+            read.push((id, ReadModule::read(loaded, options.placement)));
         }
         let n_rows: usize = read.iter().map(|(_, read)| read.rows.rows.len()).sum();
         let spare = if origin == Origin::Child { SPARE_ROWS_OF_CHILD } else { SPARE_ROWS };
@@ -141,6 +142,7 @@ impl Tracer {
         let mut tracer = Self {
             process,
             origin,
+            placement: options.placement,
             kernel,
             modules,
             tables: RowTables::new(sizes.rows),
@@ -242,7 +244,7 @@ impl Tracer {
     /// The mappings could not be read (the target has ended), or a probe was refused.
     pub fn refresh(&mut self) -> Result<(), TraceError> {
         let fresh = self.modules.refresh(&self.process)?;
-        let read = fresh.into_iter().map(|id| (id, ReadModule::read(self.modules.get(id)))).collect();
+        let read = fresh.into_iter().map(|id| (id, ReadModule::read(self.modules.get(id), self.placement))).collect();
         self.take_in(read)
     }
 
@@ -270,7 +272,12 @@ impl Tracer {
             }
             if !bindings.is_empty() {
                 log::info!("{} probe sites in {}", bindings.len(), self.modules.get(id).module.path.display());
-                self.kernel.attach(&open_path, &bindings, self.process.pid)?;
+                match self.placement {
+                    Placement::Empty => self.kernel.attach_empty(&open_path, &bindings, self.process.pid)?,
+                    Placement::Planned | Placement::Naive => {
+                        self.kernel.attach(&open_path, &bindings, self.process.pid)?;
+                    }
+                }
                 self.n_sites += bindings.len();
             }
         }
@@ -423,7 +430,7 @@ struct ReadModule {
 }
 
 impl ReadModule {
-    fn read(loaded: &LoadedModule) -> Self {
+    fn read(loaded: &LoadedModule, placement: Placement) -> Self {
         let mut problems = Vec::new();
         let bytes = loaded.bytes().unwrap_or_else(|error| {
             problems.push(format!("failed to read: {error}"));
@@ -445,7 +452,11 @@ impl ReadModule {
                 problems.push(format!("{n} {}", problem.sentence()));
             }
         }
-        let bindings = match (loaded.module.kind, plan::plan(&bytes)) {
+        let plan = match placement {
+            Placement::Planned | Placement::Empty => plan::plan(&bytes),
+            Placement::Naive => plan::plan_naive(&bytes),
+        };
+        let bindings = match (loaded.module.kind, plan) {
             (ModuleKind::File, Ok(plan)) => {
                 problems.extend(plan.problems.iter().map(ToString::to_string));
                 bindings(&plan)
