@@ -4,6 +4,7 @@ mod build_ebpf;
 mod debs;
 mod exec;
 mod initrd;
+mod libs;
 mod lint;
 mod manifest;
 mod run;

@@ -7,7 +7,8 @@ use std::{os::unix::fs::MetadataExt as _, path::Path};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    exec::{cargo, clean, output, run, say, which},
+    exec::{cargo, clean, output, root, run, say, which},
+    libs,
     toolchain::{BPF_TARGET, CoreFrom, LINKER_VERSION, Linker, Rustc, major},
     vm,
 };
@@ -62,7 +63,7 @@ pub fn ensure(what: What) -> Result<()> {
     let wants = |part| what == part || what == What::All;
     if wants(What::Tests) {
         ensure_packages(&TEST_PACKAGES)?;
-        // The other suites' libraries (libs.rs) are fetched here: `libs::fetch_libs(&root())?`.
+        libs::fetch_libs(&root())?;
     }
     if wants(What::Bpf) {
         ensure_bpf_toolchain()?;
