@@ -28,10 +28,14 @@ pub struct Control {
     pub stop_on_library: u32,
     /// Take the time of one in (this + 1) runs; a power of two minus one.
     pub sample_mask: u32,
+    /// Number of buckets of the table of blocks minus one (a power of two minus one).
+    pub bucket_mask: u32,
+    /// Live blocks that the table may hold.
+    pub max_blocks: u32,
     #[doc(hidden)]
     pub _pad: u32,
 }
-const _: () = assert!(size_of::<Control>() == 48);
+const _: () = assert!(size_of::<Control>() == 56);
 
 /// Which mapping list is in force: bits 0–15 its length, bit 16 its half of the array, 32–63 its generation (raised with each
 /// list; part of the pc cache's key).
@@ -265,23 +269,92 @@ pub struct Block {
     pub _pad: u32,
 }
 
+/// Slots of one bucket of the table of blocks: two cache lines.
+pub const BUCKET_SLOTS: usize = 8;
+
+/// One slot of the table of blocks.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockSlot {
+    /// Address; 0 = free.
+    pub address: u64,
+    /// One more than: bits 0–39 the size in bytes, 40–63 the stack id. Never 0 for a block.
+    pub packed: u64,
+}
+
+impl BlockSlot {
+    /// Sizes from here on (1 TiB) do not fit a slot; such blocks are kept in the spill table.
+    pub const SIZE_LIMIT: u64 = 1 << 40;
+
+    /// The block in one word.
+    #[inline(always)]
+    pub const fn pack(block: Block) -> u64 {
+        (block.size | ((block.stack as u64) << 40)) + 1
+    }
+
+    /// The block of a word.
+    #[inline(always)]
+    pub const fn unpack(packed: u64) -> Block {
+        let packed = packed - 1;
+        Block { size: packed & (Self::SIZE_LIMIT - 1), stack: (packed >> 40) as u32, _pad: 0 }
+    }
+}
+
+/// A bucket of the table of blocks. An address has two; blocks that fit neither are kept in the spill table.
+pub type Bucket = [BlockSlot; BUCKET_SLOTS];
+const _: () = assert!(size_of::<Bucket>() == 128);
+
 /// Totals of one stack; indexed by stack id.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackTotals {
-    /// Live and at the peak.
-    pub peak: StackPeak,
-    /// Bytes ever allocated; freed = allocated − live.
+    /// Bytes ever allocated.
     pub allocated_bytes: u64,
     /// Blocks ever allocated.
     pub allocated_count: u64,
+    /// Bytes ever freed; live = allocated − freed.
+    pub freed_bytes: u64,
+    /// Blocks ever freed.
+    pub freed_count: u64,
+    /// Bytes live at the scope's peak, valid when `epoch` is the scope's; see [`StackPeak`].
+    pub at_peak_bytes: u64,
+    /// Blocks live at the scope's peak, valid when `epoch` is the scope's.
+    pub at_peak_count: u64,
+    /// The scope's epoch at the last save.
+    pub epoch: u64,
     #[doc(hidden)]
     pub _pad: u64,
 }
 const _: () = assert!(size_of::<StackTotals>() == 64);
 
-/// Totals of one scope.
-pub type ScopeTotals = ScopePeak;
+impl StackTotals {
+    /// The stack's live bytes and what is known of them at the scope's peak. The four sums are read while other threads change
+    /// them: live is never shown as negative.
+    pub const fn peak(&self) -> StackPeak {
+        StackPeak {
+            live_bytes: self.allocated_bytes.saturating_sub(self.freed_bytes),
+            live_count: self.allocated_count.saturating_sub(self.freed_count),
+            at_peak_bytes: self.at_peak_bytes,
+            at_peak_count: self.at_peak_count,
+            epoch: self.epoch,
+        }
+    }
+}
+
+/// Totals of one scope, on a cache line of their own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScopeTotals {
+    /// Current, peak and epoch.
+    pub peak: ScopePeak,
+    /// Blocks in the tables.
+    pub n_blocks: u64,
+    /// Of these, blocks in the spill table.
+    pub n_spilled: u64,
+    #[doc(hidden)]
+    pub _pad: [u64; 3],
+}
+const _: () = assert!(size_of::<ScopeTotals>() == 64);
 
 /// A notice to the loader, through the ring buffer.
 #[repr(C)]
@@ -329,7 +402,7 @@ mod pod {
         super::BlockKey,
         super::Block,
         super::StackTotals,
-        crate::peak::ScopePeak,
+        super::ScopeTotals,
         super::Event,
         crate::unwind::UnwindRow,
         crate::unwind::PackedRule

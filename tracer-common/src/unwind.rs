@@ -24,7 +24,8 @@ pub enum RuleKind {
     Rsp = 1,
     /// CFA = rbp + `cfa_off`.
     Rbp = 2,
-    /// CFA = *(rbp + `cfa_off`): functions that realign their stack (GCC's DRAP).
+    /// CFA = *(rbp + `cfa_off`), the caller's rbp at rbp + `rbp_off`, 0 included: functions that realign their stack (GCC's
+    /// DRAP: `push rbp` comes after the realignment, so its distance from the CFA is not fixed).
     DerefRbp = 3,
     /// CFA = rsp + 8 + (((rip & 15) >= `cfa_off`) << 3): the expression that linkers emit for `.plt`.
     Plt = 4,
@@ -63,7 +64,7 @@ pub struct UnwindRule {
     pub kind: RuleKind,
     /// The offset that `kind` uses, in bytes.
     pub cfa_off: i32,
-    /// Where the caller's rbp was saved, in bytes from the CFA; 0 = rbp is unchanged.
+    /// Where the caller's rbp was saved, in bytes from the CFA; 0 = rbp is unchanged. ([`RuleKind::DerefRbp`] differs.)
     pub rbp_off: i16,
 }
 
@@ -179,7 +180,11 @@ pub fn step(rule: PackedRule, regs: &mut Regs, mut read: impl FnMut(u64) -> Opti
             regs.bp.wrapping_add(16)
         }
         DEREF_RBP => match read(regs.bp.wrapping_add(off)) {
-            Some(cfa) => cfa,
+            Some(cfa) => {
+                // Counted from rbp; made to count from the CFA, where the read below takes it up.
+                rbp_off = regs.bp.wrapping_add(rbp_off).wrapping_sub(cfa);
+                cfa
+            }
             None => return Step::ReadFailed,
         },
         SIGNAL => {

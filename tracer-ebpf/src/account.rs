@@ -1,14 +1,15 @@
-//! Blocks and totals: exact sums and the exact peak, by atomics (the model: `tracer_common::peak`).
+//! Totals: exact sums and the exact peak, by atomics (the model: `tracer_common::peak`).
 
 use tracer_common::{
-    abi::{Block, BlockKey, StackTotals},
+    abi::{Block, StackTotals},
     counters::Counter,
 };
 
 use crate::{
     atomic,
-    counters::{add, bump},
-    maps::{BLOCKS, SCOPE, TOTALS},
+    blocks::{self, Put},
+    counters::bump,
+    maps::{SCOPE, TOTALS},
 };
 
 /// A step of the scope's total that was made; the stacks' parts follow.
@@ -18,52 +19,18 @@ pub struct Stepped {
     new_peak: bool,
 }
 
-/// `BPF_ANY`, `BPF_NOEXIST` (include/uapi/linux/bpf.h).
-const ANY: u64 = 0;
-const NO_EXIST: u64 = 1;
-const EEXIST: i32 = -17;
-
-/// Takes a block out of the table.
-#[inline(always)]
-pub fn take(target: u64, address: u64) -> Option<Block> {
-    let key = BlockKey { target, address };
-    // SAFETY: the value is copied at once; only the thread that frees a block removes it.
-    let block = unsafe { BLOCKS.get(key) }.copied()?;
-    match BLOCKS.remove(key) {
-        Ok(()) => Some(block),
-        Err(_) => None,
-    }
-}
-
-/// Puts a block into the table; `false` (and counted) when it is full.
+/// Puts a block into the table; `false` (and counted) when it is full. A block at the same address is closed.
 #[inline(always)]
 pub fn put(target: u64, address: u64, block: Block) -> bool {
-    let key = BlockKey { target, address };
-    match BLOCKS.insert(key, block, NO_EXIST) {
-        Ok(()) => true,
-        Err(EEXIST) => replace(&key, &block),
-        Err(_) => full(block.size),
+    match blocks::put(target, address, block) {
+        Put::New => true,
+        Put::Replaced(old) => {
+            bump(Counter::MissedFrees);
+            freed(old);
+            true
+        }
+        Put::Full => false,
     }
-}
-
-/// The allocator handed out an address that counts as live: its free was missed. The old block is closed.
-#[inline(never)]
-fn replace(key: &BlockKey, block: &Block) -> bool {
-    // SAFETY: the value is copied at once.
-    if let Some(old) = unsafe { BLOCKS.get(key) }.copied() {
-        bump(Counter::MissedFrees);
-        freed(old);
-    }
-    match BLOCKS.insert(key, block, ANY) {
-        Ok(()) => true,
-        Err(_) => full(block.size),
-    }
-}
-
-fn full(size: u64) -> bool {
-    bump(Counter::BlocksFull);
-    add(Counter::BlocksFullBytes, size);
-    false
 }
 
 /// One block more.
@@ -93,8 +60,9 @@ pub fn moved(old: Block, new: Block) {
 fn step(bytes: u64) -> Stepped {
     let Some(scope) = SCOPE.get_ptr_mut(0) else { return Stepped { epoch: 0, new_peak: false } };
     // SAFETY: pointers into map memory.
-    let (current, peak, epoch) =
-        unsafe { (&raw mut (*scope).current_bytes, &raw mut (*scope).peak_bytes, &raw mut (*scope).epoch) };
+    let (current, peak, epoch) = unsafe {
+        (&raw mut (*scope).peak.current_bytes, &raw mut (*scope).peak.peak_bytes, &raw mut (*scope).peak.epoch)
+    };
     let total = atomic::fetch_add(current, bytes).wrapping_add(bytes);
     if (bytes as i64) > 0 {
         // A lost exchange means that another thread raised the peak meanwhile; four of those in a row do not happen.
@@ -120,8 +88,6 @@ fn arrived(stepped: Stepped, block: Block) {
     save_peak(stepped, totals);
     // SAFETY: pointers into map memory.
     unsafe {
-        atomic::fetch_add(&raw mut (*totals).peak.live_bytes, block.size);
-        atomic::fetch_add(&raw mut (*totals).peak.live_count, 1);
         atomic::fetch_add(&raw mut (*totals).allocated_bytes, block.size);
         atomic::fetch_add(&raw mut (*totals).allocated_count, 1);
     }
@@ -133,8 +99,8 @@ fn left(stepped: Stepped, block: Block) {
     save_peak(stepped, totals);
     // SAFETY: pointers into map memory.
     unsafe {
-        atomic::fetch_add(&raw mut (*totals).peak.live_bytes, block.size.wrapping_neg());
-        atomic::fetch_add(&raw mut (*totals).peak.live_count, 1u64.wrapping_neg());
+        atomic::fetch_add(&raw mut (*totals).freed_bytes, block.size);
+        atomic::fetch_add(&raw mut (*totals).freed_count, 1);
     }
 }
 
@@ -146,11 +112,10 @@ fn save_peak(stepped: Stepped, totals: *mut StackTotals) {
     }
     // SAFETY: a pointer into map memory; a race with another thread of the same stack is off by the calls in flight.
     unsafe {
-        let peak = &raw mut (*totals).peak;
-        if (*peak).epoch != stepped.epoch {
-            (*peak).at_peak_bytes = (*peak).live_bytes;
-            (*peak).at_peak_count = (*peak).live_count;
-            (*peak).epoch = stepped.epoch;
+        if (*totals).epoch != stepped.epoch {
+            (*totals).at_peak_bytes = (*totals).allocated_bytes.wrapping_sub((*totals).freed_bytes);
+            (*totals).at_peak_count = (*totals).allocated_count.wrapping_sub((*totals).freed_count);
+            (*totals).epoch = stepped.epoch;
         }
     }
 }

@@ -18,7 +18,7 @@ use tracer_common::{
 };
 
 use crate::{
-    account,
+    account, blocks,
     counters::{add, bump},
     maps::control,
     regs, stack, threads,
@@ -55,7 +55,7 @@ pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
     slot.old_known = 0;
     if matches!(shape, Shape::PointerSize | Shape::PointerCountSize) && pointer != 0 {
         // Out of the table before the allocator can hand the address to another thread; the totals change at the return.
-        if let Some(old) = account::take(target, pointer) {
+        if let Some(old) = blocks::take(target, pointer) {
             slot.old_known = 1;
             slot.old_size = old.size;
             slot.old_stack = old.stack;
@@ -137,7 +137,7 @@ pub fn free(ctx: &ProbeContext) -> u32 {
     let pointer = entry.args[0];
     if pointer == 0 {
         bump(Counter::FreesOfNull);
-    } else if let Some(block) = account::take(target, pointer) {
+    } else if let Some(block) = blocks::take(target, pointer) {
         account::freed(block);
     } else {
         bump(Counter::FreesUnknown);

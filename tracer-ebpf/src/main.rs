@@ -9,6 +9,7 @@
 mod account;
 mod alloc;
 mod atomic;
+mod blocks;
 mod bound;
 mod counters;
 mod maps;

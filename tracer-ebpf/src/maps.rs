@@ -5,7 +5,10 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use tracer_common::{
-    abi::{Block, BlockKey, Control, Cursors, Mapping, ScopeTotals, StackRecord, StackSlot, StackTotals, ThreadSlot},
+    abi::{
+        Block, BlockKey, Bucket, Control, Cursors, Mapping, ScopeTotals, StackRecord, StackSlot, StackTotals,
+        ThreadSlot,
+    },
     counters::COUNTER_WORDS,
     limits::{EVENTS_BYTES, MAX_MAPPINGS, MAX_RULES, PC_CACHE_SLOTS},
     unwind::{PackedRule, UnwindRow},
@@ -27,10 +30,15 @@ pub static CURSORS: Array<Cursors> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static THREADS: Array<ThreadSlot> = Array::with_max_entries(64, MMAPABLE);
 
-/// (target, address) → live block. Writer: programs. Reader: programs. Entries: `--max-live-blocks`. Preallocated: an insert
-/// cannot fail for want of memory in the middle of a burst.
+/// hash of an address → bucket of live blocks. Writer: programs. Reader: programs. Entries: a power of two, so that twice
+/// `--max-live-blocks` fit. Preallocated: an insert cannot fail for want of memory in the middle of a burst.
 #[map]
-pub static BLOCKS: HashMap<BlockKey, Block> = HashMap::with_max_entries(1, 0);
+pub static BLOCKS: Array<Bucket> = Array::with_max_entries(1, MMAPABLE);
+
+/// (target, address) → live block, for the few that fit neither of their two buckets. Writer: programs. Reader: programs.
+/// Entries: a sixteenth of `--max-live-blocks`.
+#[map]
+pub static SPILLED_BLOCKS: HashMap<BlockKey, Block> = HashMap::with_max_entries(1, 0);
 
 /// hash → stack id (open addressing, insert only). Writer and reader: programs. Entries: twice the stacks, a power of two.
 #[map]

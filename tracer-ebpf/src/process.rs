@@ -31,8 +31,8 @@ pub fn libraries_changed(ctx: &ProbeContext) -> u32 {
             return 0;
         }
     }
-    debug!(ctx, "libraries changed in thread {}", bpf_get_current_pid_tgid() as u32);
-    stop(control.stop_on_library);
+    let stopped = stop(control.stop_on_library);
+    debug!(ctx, "libraries changed in thread {}, stop {}", bpf_get_current_pid_tgid() as u32, stopped);
     notify(EventKind::Libraries, 0);
     0
 }
@@ -59,21 +59,22 @@ pub fn exec(ctx: &RawTracePointContext) -> i32 {
         (*control).tgid = 0;
     }
     bump(Counter::Execs);
-    info!(ctx, "process {} calls exec", tgid);
     // SAFETY: a pointer into map memory.
-    stop(unsafe { (*control).stop_on_library });
+    let stopped = stop(unsafe { (*control).stop_on_library });
+    info!(ctx, "process {} calls exec, stop {}", tgid, stopped);
     notify(EventKind::Exec, 0);
     0
 }
 
 /// Stops our own child until the loader has read what is new; the signal is delivered before the thread runs on in user mode.
-/// Before the notice: the loader's SIGCONT must not come first.
+/// Before the notice: the loader's SIGCONT must not come first. Returns 0 or the helper's error.
 #[inline(always)]
-fn stop(wanted: u32) {
-    if wanted != 0 {
-        // SAFETY: a helper without pointers.
-        unsafe { generated::bpf_send_signal(SIGSTOP) };
+fn stop(wanted: u32) -> i64 {
+    if wanted == 0 {
+        return 0;
     }
+    // SAFETY: a helper without pointers.
+    unsafe { generated::bpf_send_signal(SIGSTOP) }
 }
 
 /// Puts a notice into the ring buffer; lost notices are counted.

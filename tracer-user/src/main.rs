@@ -66,7 +66,14 @@ fn set_up(options: &SessionOptions) {
         1 => log::LevelFilter::Info,
         _ => log::LevelFilter::Debug,
     };
-    env_logger::Builder::new().filter_level(level).format_timestamp_millis().format_target(false).init();
+    // aya tells of each relocation at its debug level.
+    env_logger::Builder::new()
+        .filter_level(level)
+        .filter_module("aya", level.min(log::LevelFilter::Warn))
+        .filter_module("aya_obj", level.min(log::LevelFilter::Warn))
+        .format_timestamp_millis()
+        .format_target(false)
+        .init();
     raise_open_files();
 }
 

@@ -54,9 +54,10 @@ impl Suite {
     /// Fetches the lists again: a package that they name may be gone.
     pub fn update(&self) -> Result<()> {
         say(format!("fetching the package lists of {}", self.name));
-        run(self.apt("apt-get").arg("update")).with_context(|| {
-            format!("failed to reach suite `{}` (old suites disappear from the mirrors)", self.name)
-        })?;
+        // apt says why on stderr; its command line of our options would drown that.
+        if run(self.apt("apt-get").arg("update")).is_err() {
+            bail!("failed to fetch the lists of suite `{}`: old suites disappear from the mirrors", self.name);
+        }
         Ok(fs::write(self.lists.join("complete"), "")?)
     }
 

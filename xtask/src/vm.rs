@@ -242,8 +242,9 @@ fn init_script(checks: &[Check]) -> String {
     for (index, check) in checks.iter().enumerate() {
         let command = &check.command;
         script.extend([
-            &format!("rm -f $JSON; echo '@@begin {index}'\n( {command} ) </dev/null 2>&1\n"),
-            "rc=$?; echo; echo \"@@exit $rc\"\n",
+            // By way of a file: the console is a terminal, on which spinners would turn.
+            &format!("rm -f $JSON; echo '@@begin {index}'\n( {command} ) </dev/null >/tmp/output 2>&1; rc=$?\n"),
+            "cat /tmp/output; echo; echo \"@@exit $rc\"\n",
             "if [ -e $JSON ]; then echo '@@json'; cat $JSON; echo; fi; echo '@@end'\n",
         ]);
     }

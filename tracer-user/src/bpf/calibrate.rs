@@ -53,19 +53,17 @@ impl Kernel {
     pub fn trap_cost(&mut self) -> TrapCost {
         let Some(offset) = calibration_offset() else { return TrapCost::default() };
         let bare = time_calls();
+        // Both probes stay until the object goes: to take one away waits for a grace period of the kernel (0.1 s on 6.18).
         let Some(entry) = self.time_with("empty", offset) else { return TrapCost::default() };
         let Some(both) = self.time_with("empty_return", offset) else { return TrapCost::default() };
-        // A return probe alone costs the entry's trap and the trampoline.
         TrapCost { entry_seconds: (entry - bare).max(0.0), return_seconds: (both - entry).max(0.0) }
     }
 
     fn time_with(&mut self, program: &str, offset: u64) -> Option<f64> {
         let uprobe: &mut UProbe = self.ebpf.program_mut(program)?.try_into().ok()?;
         let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: None };
-        let link = uprobe.attach(point, "/proc/self/exe", UProbeScope::CallingProcess).ok()?;
-        let seconds = time_calls();
-        uprobe.detach(link).ok()?;
-        Some(seconds)
+        uprobe.attach(point, "/proc/self/exe", UProbeScope::CallingProcess).ok()?;
+        Some(time_calls())
     }
 }
 

@@ -49,6 +49,13 @@ impl Notices {
     }
 }
 
+impl Notices {
+    /// Forgets the notices that are there.
+    pub fn discard(&mut self) {
+        drain(self.ring.get_mut());
+    }
+}
+
 fn drain(ring: &mut RingBuf<MapData>) -> Vec<Notice> {
     let mut notices = Vec::new();
     while let Some(item) = ring.next() {

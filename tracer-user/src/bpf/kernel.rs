@@ -11,9 +11,10 @@ use aya::{
     maps::{Map, MapData, PerCpuArray},
     programs::{ProgramError, RawTracePoint, UProbe},
 };
+use aya_log::EbpfLogger;
 use thiserror::Error;
 use tracer_common::{
-    abi::{Control, Cursors, Mapping, MappingList, ScopeTotals, StackRecord, StackTotals},
+    abi::{BUCKET_SLOTS, Control, Cursors, Mapping, MappingList, ScopeTotals, StackRecord, StackTotals},
     counters::{COUNTER_WORDS, Counter},
     limits::{MAX_MAPPINGS, MAX_RULES},
     unwind::{PackedRule, UnwindRow},
@@ -90,6 +91,15 @@ impl TableSizes {
         (self.stacks * 2).next_power_of_two()
     }
 
+    /// Buckets of the table of blocks, half full when it holds all that it may: then one block in some hundred is spilled.
+    fn buckets(self) -> u32 {
+        (2 * self.blocks).div_ceil(BUCKET_SLOTS as u32).next_power_of_two()
+    }
+
+    fn spilled_blocks(self) -> u32 {
+        (self.blocks / 16).max(64)
+    }
+
     fn frame_words(self) -> u32 {
         self.stacks * FRAME_WORDS_PER_STACK
     }
@@ -98,6 +108,8 @@ impl TableSizes {
 /// The loaded object and its tables. Dropping it detaches every probe.
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
+    /// What the programs log, when asked for.
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
     control: MappedArray<Control>,
     pub(super) cursors: MappedArray<Cursors>,
     pub(super) stacks: MappedArray<StackRecord>,
@@ -138,7 +150,8 @@ impl Kernel {
     pub fn load(sizes: TableSizes, verbose: bool) -> Result<Self, LoadError> {
         let mut loader = EbpfLoader::new();
         loader
-            .map_max_entries("BLOCKS", sizes.blocks)
+            .map_max_entries("BLOCKS", sizes.buckets())
+            .map_max_entries("SPILLED_BLOCKS", sizes.spilled_blocks())
             .map_max_entries("THREADS", sizes.thread_slots())
             .map_max_entries("STACK_INDEX", sizes.stack_slots())
             .map_max_entries("STACKS", sizes.stacks)
@@ -165,6 +178,7 @@ impl Kernel {
         }
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)
             .map_err(|error| LoadError::Map { name: "COUNTERS", source: io::Error::other(error) })?;
+        let log = if verbose { EbpfLogger::init(&mut ebpf).map_err(|error| log::warn!("no log of the BPF side: {error}")).ok() } else { None };
         let kernel = Self {
             control: mapped(&mut ebpf, "CONTROL")?,
             cursors: mapped(&mut ebpf, "CURSORS")?,
@@ -176,6 +190,7 @@ impl Kernel {
             rows: mapped(&mut ebpf, "ROWS")?,
             rules: mapped(&mut ebpf, "RULES")?,
             counters,
+            log,
             ebpf,
             sizes,
         };
@@ -186,6 +201,8 @@ impl Kernel {
                 stack_mask: sizes.stack_slots() - 1,
                 max_stacks: sizes.stacks,
                 max_frame_words: sizes.frame_words(),
+                bucket_mask: sizes.buckets() - 1,
+                max_blocks: sizes.blocks,
                 sample_mask: 255,
                 ..Control::default()
             },
@@ -246,6 +263,13 @@ impl Kernel {
                 .map(|counter| (*counter, per_cpu.iter().map(|words| words[*counter as usize]).sum()))
                 .collect(),
         )
+    }
+
+    /// Passes on what the programs have logged since the last call.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
     }
 
     /// Capacities.

@@ -25,14 +25,14 @@ pub struct RawStack {
 impl Kernel {
     /// All stacks that ever allocated, and their sums.
     pub fn read_stacks(&self) -> (Vec<RawStack>, Totals) {
-        let epoch = self.scope.get(0).map_or(0, |scope| scope.epoch);
+        let epoch = self.scope.get(0).map_or(0, |scope| scope.peak.epoch);
         let n_stacks = self.cursors.get(0).map_or(0, |cursors| cursors.next_stack + 1);
         let n_stacks = (n_stacks as usize).min(self.stacks.len());
         let mut sums = Totals::default();
         let mut stacks = Vec::new();
         for id in 0..n_stacks {
             let Some(totals) = self.totals_of(id, epoch) else { continue };
-            add(&mut sums, &totals);
+            sums.add(&totals);
             let (frames, end) = self.frames_of(id);
             stacks.push(RawStack { id: StackId(id as u32), frames, end, totals });
         }
@@ -44,18 +44,17 @@ impl Kernel {
         if totals.allocated_count == 0 {
             return None;
         }
-        let (peak_bytes, peak_count) = totals.peak.at_peak(epoch);
-        let (live_bytes, live_count) = (totals.peak.live_bytes, totals.peak.live_count);
+        let peak = totals.peak();
+        let (peak_bytes, peak_count) = peak.at_peak(epoch);
         Some(Totals {
-            current_bytes: live_bytes,
-            current_count: live_count,
+            current_bytes: peak.live_bytes,
+            current_count: peak.live_count,
             peak_bytes,
             peak_count,
             allocated_bytes: totals.allocated_bytes,
             allocated_count: totals.allocated_count,
-            // Words of one stack are read while other threads change them: freed is never shown as negative.
-            freed_bytes: totals.allocated_bytes.saturating_sub(live_bytes),
-            freed_count: totals.allocated_count.saturating_sub(live_count),
+            freed_bytes: totals.allocated_bytes - peak.live_bytes,
+            freed_count: totals.allocated_count - peak.live_count,
         })
     }
 
@@ -78,15 +77,4 @@ impl Kernel {
             .collect();
         (frames, StackEnd::from_u8(record.end))
     }
-}
-
-fn add(sums: &mut Totals, totals: &Totals) {
-    sums.current_bytes += totals.current_bytes;
-    sums.current_count += totals.current_count;
-    sums.peak_bytes += totals.peak_bytes;
-    sums.peak_count += totals.peak_count;
-    sums.allocated_bytes += totals.allocated_bytes;
-    sums.allocated_count += totals.allocated_count;
-    sums.freed_bytes += totals.freed_bytes;
-    sums.freed_count += totals.freed_count;
 }

@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     output::Output,
     spawn::{Child, Pause},
-    tracer::{Origin, TraceError, Tracer},
+    tracer::{Origin, Tracer},
 };
 use crate::{
     bpf::{Notice, Notices},
@@ -207,11 +207,12 @@ impl Session {
                 None => std::future::pending().await,
             }
         };
+        self.tracer.flush_log();
         tokio::select! {
             biased;
             signal = self.signals.next() => { let (signal, origin) = signal?; Ok(Event::Signal(signal, origin)) }
             notices = self.notices.next() => Ok(Event::Notices(notices?)),
-            ended = self.target_ended.readable() => { ended?; Ok(Event::TargetEnded) }
+            ended = self.target_ended.readable() => { ended?.retain_ready(); Ok(Event::TargetEnded) }
             () = deadline => Ok(Event::TimeIsUp),
             () = refresh => Ok(Event::Refresh),
         }
@@ -261,6 +262,8 @@ impl Session {
                 Pause::Ended => return Ok(()),
             }
         }
+        // The notices of what has just been taken in: acted on later, they would end the child's next stop.
+        self.notices.discard();
         child.release();
         Ok(())
     }
@@ -269,16 +272,20 @@ impl Session {
     fn finish(self, output: &mut Output) -> anyhow::Result<()> {
         let Self { mut tracer, signals, notices, .. } = self;
         tracer.end();
+        tracer.flush_log();
         drop(notices);
         drop(signals);
         if !tracer.has_sites() {
             tracer.add_note(tracer.no_allocator().to_string());
         }
         let snapshot = tracer.snapshot();
-        // The probes go before the names are looked up, which can take seconds.
-        let modules = tracer.detach();
+        // The probes go while the names are looked up; either can take seconds.
+        let (modules, detaching) = tracer.detach();
         let result = output.finish(&snapshot);
         drop(modules);
+        if detaching.join().is_err() {
+            log::error!("failed to take the probes away in order; they go with this process");
+        }
         result
     }
 }

@@ -172,7 +172,9 @@ impl Child {
     /// # Errors
     /// The child is not ours to watch any more.
     pub fn watch_again(&mut self) -> Result<(), SpawnError> {
-        ptrace::seize(self.pid, ptrace::Options::PTRACE_O_TRACESYSGOOD).map_err(|source| self.watch_error(source))?;
+        let watched = ptrace::seize(self.pid, ptrace::Options::PTRACE_O_TRACESYSGOOD);
+        // It stands already; the interrupt makes sure that the wait below ends.
+        watched.and_then(|()| ptrace::interrupt(self.pid)).map_err(|source| self.watch_error(source))?;
         let status = waitpid(self.pid, Some(WaitPidFlag::WUNTRACED)).map_err(|source| self.watch_error(source))?;
         self.note_end(status);
         self.resume();

@@ -16,10 +16,10 @@ use crate::{
     plan::{self, ProbePlan},
     snapshot::{Frame, ModuleId, ModuleKind, Overhead, Snapshot, Stack, StackStats, TargetInfo},
     target::{
-        LoadedModule, Modules, Process, ProcessError,
+        LoadedModule, Modules, Process, ProcessError, host,
         seccomp::{self, ReturnProbes},
     },
-    unwind::{self, RowRange, RowTables},
+    unwind::{Added, ModuleRows, RowRange, RowTables, module_rows},
 };
 
 /// Distinct stacks that the tables hold.
@@ -46,6 +46,12 @@ pub enum TraceError {
     /// A probe was refused.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// This host cannot trace.
+    #[error("this host cannot trace: {reason}")]
+    Host {
+        /// What is missing, and the remedy.
+        reason: String,
+    },
     /// A return probe would kill the target.
     #[error("refused to trace pid {pid} ({comm}): {reason}")]
     Unsafe {
@@ -87,10 +93,9 @@ pub struct Tracer {
     origin: Origin,
     kernel: Kernel,
     modules: Modules,
-    tables: RowTables,
-    ranges: HashMap<ModuleId, RowRange>,
-    rows_uploaded: usize,
-    rules_uploaded: usize,
+    tables: RowTables<Vec<u8>>,
+    /// Each module's rows and the vaddr that their offsets count from.
+    ranges: HashMap<ModuleId, (RowRange, u64)>,
     n_sites: usize,
     library_notice: bool,
     trap_cost: TrapCost,
@@ -110,6 +115,9 @@ impl Tracer {
         options: &SessionOptions,
         progress: &dyn Fn(&str),
     ) -> Result<Self, TraceError> {
+        if let Some(reason) = host::refusal(&host::checks(&host::HostFacts::read())) {
+            return Err(TraceError::Host { reason });
+        }
         check_return_probes(&process)?;
         let mut modules = Modules::default();
         let fresh = modules.refresh(&process)?;
@@ -135,10 +143,8 @@ impl Tracer {
             origin,
             kernel,
             modules,
-            tables: RowTables::new(sizes.rows as usize),
+            tables: RowTables::new(sizes.rows),
             ranges: HashMap::new(),
-            rows_uploaded: 0,
-            rules_uploaded: 0,
             n_sites: 0,
             library_notice: false,
             trap_cost,
@@ -166,9 +172,9 @@ impl Tracer {
         Ok(self.kernel.notices()?)
     }
 
-    /// The BPF side's log, for `-vv`.
-    pub fn kernel_mut(&mut self) -> &mut Kernel {
-        &mut self.kernel
+    /// Passes on what the BPF side has logged (`-vv`).
+    pub fn flush_log(&mut self) {
+        self.kernel.flush_log();
     }
 
     /// Tracing begins.
@@ -189,9 +195,11 @@ impl Tracer {
         self.library_notice
     }
 
-    /// Takes the probes away. What remains keeps the modules' files open, so that they can still be named.
-    pub fn detach(self) -> Modules {
-        self.modules
+    /// Takes the probes away, in a thread of its own: the kernel takes them one after the other and waits for a grace period
+    /// each time (0.1 s a probe on 6.18). What remains keeps the modules' files open, so that they can still be named.
+    pub fn detach(self) -> (Modules, std::thread::JoinHandle<()>) {
+        let Self { modules, kernel, .. } = self;
+        (modules, std::thread::spawn(move || drop(kernel)))
     }
 
     /// Whether any allocator function is probed.
@@ -248,12 +256,11 @@ impl Tracer {
                 self.note(format!("{}: {problem}", path.display()));
             }
             let identity = self.modules.get(id).identity();
-            match self.tables.add(&identity, read.rows) {
-                Ok(range) => {
-                    self.ranges.insert(id, range);
-                }
-                Err(full) => self.note(format!("{}: {full}; stacks through it are truncated", path.display())),
+            let added = self.tables.add(identity, &read.rows);
+            if added == Added::Full {
+                self.note(format!("{}: no room for its unwind rows; stacks through it are truncated", path.display()));
             }
+            self.ranges.insert(id, (added.range(), read.rows.base_vaddr));
             bindings.push((id, read.bindings, read.library_notice));
         }
         self.upload();
@@ -272,25 +279,24 @@ impl Tracer {
     }
 
     fn upload(&mut self) {
-        let rows = self.tables.rows();
-        let rules = self.tables.rules();
-        if !(self.kernel.put_rules(self.rules_uploaded, &rules[self.rules_uploaded..])
-            && self.kernel.put_rows(self.rows_uploaded, &rows[self.rows_uploaded..]))
+        let pending = self.tables.pending();
+        if !(self.kernel.put_rules(pending.first_rule as usize, pending.rules)
+            && self.kernel.put_rows(pending.first_row as usize, pending.rows))
         {
-            log::warn!("unwind tables of the kernel are full");
+            log::error!("unwind rows do not fit the kernel's tables, though room was made");
         }
-        (self.rules_uploaded, self.rows_uploaded) = (rules.len(), rows.len());
+        self.tables.mark_uploaded();
         let mappings: Vec<Mapping> = self
             .modules
             .current()
             .iter()
             .map(|(mapping, id)| {
-                let range = self.ranges.get(id).copied().unwrap_or_default();
+                let (range, base_vaddr) = self.ranges.get(id).copied().unwrap_or_default();
                 let generated = self.modules.get(*id).module.kind == ModuleKind::Generated;
                 Mapping {
                     start: mapping.start.0,
                     end: mapping.end.0,
-                    bias: mapping.bias.wrapping_add(range.base_vaddr),
+                    bias: mapping.bias.wrapping_add(base_vaddr),
                     row_start: range.start,
                     row_count: range.len,
                     kind: if generated { MAPPING_GENERATED } else { MAPPING_ROWS },
@@ -411,7 +417,7 @@ struct LibraryNotice {
 
 /// What a module's bytes tell, before anything goes into the kernel.
 struct ReadModule {
-    rows: unwind::ModuleRows,
+    rows: ModuleRows,
     bindings: Vec<Binding>,
     library_notice: Option<LibraryNotice>,
     problems: Vec<String>,
@@ -425,11 +431,21 @@ impl ReadModule {
             Vec::new()
         });
         if bytes.is_empty() {
-            let (rows, bindings) = (unwind::ModuleRows::default(), Vec::new());
+            let (rows, bindings) = (ModuleRows::default(), Vec::new());
             return Self { rows, bindings, library_notice: None, problems };
         }
-        let rows = unwind::rows(&bytes);
-        problems.extend(rows.problems.describe());
+        let rows = module_rows(&bytes).unwrap_or_else(|error| {
+            problems.push(error.to_string());
+            ModuleRows::default()
+        });
+        for (problem, n) in rows.problems.iter() {
+            if problem.is_unsupported_row() {
+                // Every libc has some; a stack that meets one says so itself.
+                log::debug!("{}: {n} {}", loaded.module.path.display(), problem.sentence());
+            } else {
+                problems.push(format!("{n} {}", problem.sentence()));
+            }
+        }
         let bindings = match (loaded.module.kind, plan::plan(&bytes)) {
             (ModuleKind::File, Ok(plan)) => {
                 problems.extend(plan.problems.iter().map(ToString::to_string));

@@ -1,9 +1,10 @@
 //! May a return probe be attached to this process? On some kernels it would kill it.
 //!
-//! On x86-64, kernels from 6.11 return from a probed function through the system call `uretprobe`, number 335 (commit
-//! ff474a78cef5, "uprobe: Add uretprobe syscall to speed up return probe"). A seccomp filter that does not know it kills
-//! the process at the first return, or makes it run on after a failed return, until the kernel lets the call pass
-//! unfiltered (commit cf6cb56ef244, "seccomp: passthrough uretprobe systemcall without filtering").
+//! On x86-64, kernels from 6.11 return from a probed function through the system call `uretprobe` (commit ff474a78cef5,
+//! "uprobe: Add uretprobe syscall to speed up return probe"). A seccomp filter that does not know it, as containers'
+//! default ones, kills the process at its first return, or answers with an error and lets it crash, until the kernel
+//! lets the call pass in filter and strict mode (commit cf6cb56ef244, "seccomp: passthrough uretprobe systemcall without
+//! filtering").
 
 use std::{fs, io};
 
@@ -14,6 +15,7 @@ const AFFECTED_FROM: KernelVersion = KernelVersion::candidate(6, 11, 1);
 
 /// First fixed version of each series: (series, fixed in). A series below 6.14 that is not here never got the fix:
 /// 6.11.y ended with 6.11.11, two months before it.
+///
 /// Sources: 6.12.14 (stable review of 2025-02-13, patch 189/422), 6.13.3 (announcement of 2025-02-17), mainline pull
 /// "seccomp fixes for v6.14-rc2".
 const FIXED_IN: [(KernelVersion, KernelVersion); 2] = [

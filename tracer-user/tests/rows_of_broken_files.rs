@@ -1,0 +1,234 @@
+//! Unwind rows of files that are broken, stripped or unusual: what was understood, plus counted problems.
+
+use std::{fs, process::Command, time::Duration, time::Instant};
+
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+use proptest::prelude::*;
+use tracer_common::unwind::RuleKind;
+use tracer_user::unwind::{
+    ModuleRows, Problem, RowsError, module_rows,
+    rows::{MAX_CFI_BYTES, MAX_ROWS_PER_MODULE},
+    vdso::vdso_rows,
+};
+
+const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+
+fn loader() -> Vec<u8> {
+    fs::read(LOADER).expect("read the loader")
+}
+
+fn assert_well_formed(module: &ModuleRows) {
+    assert!(module.rows.len() <= MAX_ROWS_PER_MODULE * 2);
+    assert!(module.rows.is_sorted_by(|(a, _), (b, _)| a < b), "offsets ascend");
+    assert!(module.rows.is_sorted_by(|(_, a), (_, b)| a != b), "neighbours differ");
+}
+
+/// `file[range]` of the loader's `.eh_frame`.
+fn eh_frame_range(elf: &[u8]) -> std::ops::Range<usize> {
+    let file = object::File::parse(elf).expect("parse ELF");
+    let (offset, size) = file.section_by_name(".eh_frame").and_then(|s| s.file_range()).expect(".eh_frame");
+    offset as usize..(offset + size) as usize
+}
+
+#[test]
+fn a_file_without_section_headers_has_the_same_rows() {
+    let whole = loader();
+    let mut stripped = whole.clone();
+    // e_shoff, then e_shnum and e_shstrndx.
+    stripped[40..48].fill(0);
+    stripped[60..64].fill(0);
+
+    let (expected, rows) = (module_rows(&whole).expect("rows"), module_rows(&stripped).expect("rows"));
+
+    assert!(expected.rows.len() > 1000);
+    assert_eq!(rows.rows, expected.rows);
+}
+
+#[test]
+fn broken_section_headers_are_counted_and_the_program_headers_used() {
+    let whole = loader();
+    let mut broken = whole.clone();
+    broken[40..48].fill(0xff);
+
+    let rows = module_rows(&broken).expect("rows");
+
+    assert_eq!(rows.problems.count(Problem::HeadersBroken), 1);
+    assert_eq!(rows.rows, module_rows(&whole).expect("rows").rows);
+}
+
+/// Debian's glibc 2.36: `_start` and `_dl_start_user` of the loader, 61 bytes that no FDE covers; the call of `_dl_init`
+/// in them runs every library's constructors.
+#[test]
+fn the_loaders_entry_is_a_root_up_to_the_next_function() {
+    let elf = loader();
+    let entry = object::File::parse(&*elf).expect("parse ELF").entry();
+
+    let module = module_rows(&elf).expect("rows");
+
+    let row = module.rows.partition_point(|&(start, _)| u64::from(start) <= entry - module.base_vaddr) - 1;
+    assert_eq!(module.rows[row].1.kind, RuleKind::Root);
+    assert_eq!(u64::from(module.rows[row].0), entry - module.base_vaddr);
+    assert!(module.rows[row + 1].0 - module.rows[row].0 <= 256);
+}
+
+#[test]
+fn glibcs_thread_entries_and_signal_trampoline_have_their_kinds() {
+    let elf = fs::read("/lib/x86_64-linux-gnu/libc.so.6").expect("read libc");
+    let module = module_rows(&elf).expect("rows");
+    let of_kind = |kind| module.rows.iter().filter(|(_, rule)| rule.kind == kind).copied().collect::<Vec<_>>();
+
+    // clone, clone3 and the entry point.
+    assert!(of_kind(RuleKind::Root).len() >= 3, "{:?}", of_kind(RuleKind::Root));
+    // At the handler's return rsp points to the ucontext_t.
+    assert!(matches!(of_kind(RuleKind::SignalFrame)[..], [(_, rule)] if rule.cfa_off == 0));
+}
+
+/// A program whose functions only `.debug_frame` describes, compressed.
+#[test]
+fn debug_frame_fills_what_eh_frame_leaves_out() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (source, program) = (dir.path().join("a.c"), dir.path().join("a"));
+    fs::write(
+        &source,
+        "int pushes(int n) { volatile int a[20]; a[n] = n; return a[0]; } int main(void) { return pushes(3); }",
+    )
+    .expect("write source");
+    let build = |flags: &[&str]| {
+        let status = Command::new("gcc").arg("-o").args([&program, &source]).args(flags).status().expect("run gcc");
+        assert!(status.success());
+        let elf = fs::read(&program).expect("read program");
+        let file = object::File::parse(&*elf).expect("parse ELF");
+        let main = file.symbols().find(|symbol| symbol.name() == Ok("main")).expect("main").address();
+        let module = module_rows(&elf).expect("rows");
+        let rule = module.lookup((main - module.base_vaddr) as u32).expect("a row");
+        (elf, rule)
+    };
+
+    let (_, without) = build(&["-fno-asynchronous-unwind-tables"]);
+    let (elf, with) = build(&["-g", "-fno-asynchronous-unwind-tables", "-gz=zlib"]);
+
+    assert!(object::File::parse(&*elf).expect("parse ELF").section_by_name(".debug_frame").is_some());
+    assert_eq!(without.kind, RuleKind::None);
+    assert_eq!((with.kind, with.cfa_off), (RuleKind::Rsp, 8));
+}
+
+#[test]
+fn other_files_are_refused_with_the_reason() {
+    let mut arm = loader();
+    arm[18..20].copy_from_slice(&183u16.to_le_bytes());
+    let mut elf32 = loader();
+    elf32[4] = 1;
+
+    assert_eq!(module_rows(b"#!/bin/sh\n"), Err(RowsError::NotElf));
+    assert_eq!(module_rows(&[]), Err(RowsError::NotElf));
+    assert_eq!(module_rows(&elf32), Err(RowsError::NotElf));
+    assert_eq!(module_rows(&arm), Err(RowsError::NotX86_64(183)));
+}
+
+/// The running kernel's vdso in this process.
+#[test]
+fn the_vdso_in_memory_has_rows_for_its_functions() {
+    let maps = fs::read_to_string("/proc/self/maps").expect("read maps");
+    let line = maps.lines().find(|line| line.ends_with("[vdso]")).expect("a vdso");
+    let (start, end) = line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
+    let [start, end] = [start, end].map(|hex| u64::from_str_radix(hex, 16).expect("an address"));
+    let mut image = vec![0; (end - start) as usize];
+    let memory = fs::File::open("/proc/self/mem").expect("open memory");
+    std::os::unix::fs::FileExt::read_exact_at(&memory, &mut image, start).expect("read the vdso");
+
+    let module = vdso_rows(&image).expect("rows");
+
+    assert_well_formed(&module);
+    assert_eq!(module.base_vaddr, 0);
+    assert_eq!(module.problems.iter().filter(|(problem, _)| !problem.is_unsupported_row()).count(), 0);
+    let file = object::File::parse(&*image).expect("the image is whole");
+    let functions = file.dynamic_symbols().filter(|symbol| symbol.size() > 0);
+    let mut n_functions = 0;
+    for function in functions {
+        let rule = module.lookup(function.address() as u32).expect("a row");
+        assert!(!matches!(rule.kind, RuleKind::None | RuleKind::Unsupported), "{function:?}: {rule:?}");
+        n_functions += 1;
+    }
+    assert!(n_functions >= 4, "{n_functions}");
+}
+
+/// One CIE of 16 MiB of no-ops, run once for each of its FDEs.
+#[test]
+fn a_long_program_shared_by_many_functions_ends_soon() {
+    const CIE_BYTES: usize = 16 << 20;
+    let mut elf = loader();
+    let range = eh_frame_range(&elf);
+    let vaddr = range.start as u64;
+    // The section moves to the end of the file: its header says where.
+    let file = object::File::parse(&*elf).expect("parse ELF");
+    let index = file.section_by_name(".eh_frame").expect(".eh_frame").index().0;
+    let section_headers = u64::from_le_bytes(elf[40..48].try_into().expect("8 bytes")) as usize;
+    let mut section = Vec::new();
+    section.extend((CIE_BYTES as u32 - 4).to_le_bytes());
+    section.extend([0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 16, 1, 0x1b, 0x0c, 7, 8, 0x90, 1]);
+    section.resize(CIE_BYTES, 0);
+    for n in 0..1000u32 {
+        let here = section.len() as u32;
+        section.extend(16u32.to_le_bytes());
+        section.extend((here + 4).to_le_bytes());
+        section.extend((0x2000 + n * 4).wrapping_sub(vaddr as u32 + here + 8).to_le_bytes());
+        section.extend(4u32.to_le_bytes());
+        section.extend([0; 4]);
+    }
+    let header = section_headers + index * 64;
+    let (offset, size) = (elf.len() as u64, section.len() as u64);
+    elf[header + 24..header + 32].copy_from_slice(&offset.to_le_bytes());
+    elf[header + 32..header + 40].copy_from_slice(&size.to_le_bytes());
+    elf.extend(section);
+    let begin = Instant::now();
+
+    let module = module_rows(&elf).expect("rows");
+
+    assert_eq!(module.problems.count(Problem::TooMuchCfi), 1, "{:?}", module.problems);
+    assert!(!module.rows.is_empty());
+    assert!(begin.elapsed() < Duration::from_secs(50), "{MAX_CFI_BYTES} bytes took {:?}", begin.elapsed());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn mutated_files_never_panic(
+        bytes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..64),
+        headers in prop::collection::vec((0usize..1024, any::<u8>()), 0..4),
+        in_section in any::<bool>(),
+    ) {
+        let mut elf = loader();
+        let section = eh_frame_range(&elf);
+        let part = if in_section { section } else { 0..elf.len() };
+        for (at, byte) in bytes {
+            let at = part.start + at.index(part.len());
+            elf[at] = byte;
+        }
+        for (at, byte) in headers.into_iter().filter(|_| !in_section) {
+            elf[at] = byte;
+        }
+        if let Ok(module) = module_rows(&elf) {
+            assert_well_formed(&module);
+        }
+    }
+
+    #[test]
+    fn truncated_files_never_panic(length in any::<prop::sample::Index>()) {
+        let elf = loader();
+        if let Ok(module) = module_rows(&elf[..length.index(elf.len())]) {
+            assert_well_formed(&module);
+        }
+    }
+
+    /// Words of all ones and zeros where lengths and pointers stand.
+    #[test]
+    fn huge_lengths_never_panic(at in any::<prop::sample::Index>(), word in prop::sample::select(vec![0u32, u32::MAX, 0x7fff_ffff, 4])) {
+        let mut elf = loader();
+        let section = eh_frame_range(&elf);
+        let at = section.start + at.index(section.len() / 4 - 1) * 4;
+        elf[at..at + 4].copy_from_slice(&word.to_le_bytes());
+        let module = module_rows(&elf).expect("the headers are whole");
+        assert_well_formed(&module);
+    }
+}
