@@ -184,6 +184,7 @@ impl Tracer {
         self.started = Instant::now();
         self.cpu_seconds_before = self.process.cpu_seconds().unwrap_or(0.0);
         self.kernel.trace(Some(self.process.pid));
+        log::info!("tracing pid {}", self.process.pid);
     }
 
     /// Tracing ends; the tables stay as they are.
