@@ -101,7 +101,8 @@ pub struct Tracer {
     library_notice: bool,
     trap_cost: TrapCost,
     started: Instant,
-    cpu_seconds_before: f64,
+    /// None: not known.
+    cpu_seconds_before: Option<f64>,
     notes: Vec<String>,
 }
 
@@ -138,7 +139,7 @@ impl Tracer {
         };
         let mut kernel = Kernel::load(sizes, options.verbose >= 2)?;
         let trap_cost = kernel.trap_cost();
-        let cpu_seconds_before = process.cpu_seconds().unwrap_or(0.0);
+        let cpu_seconds_before = process.cpu_seconds();
         let mut tracer = Self {
             process,
             origin,
@@ -182,7 +183,7 @@ impl Tracer {
     /// Tracing begins.
     pub fn begin(&mut self) {
         self.started = Instant::now();
-        self.cpu_seconds_before = self.process.cpu_seconds().unwrap_or(0.0);
+        self.cpu_seconds_before = self.process.cpu_seconds();
         self.kernel.trace(Some(self.process.pid));
         log::info!("tracing pid {}", self.process.pid);
     }
@@ -360,7 +361,7 @@ impl Tracer {
             })
             .collect();
         let hits = [Counter::HitsEntry, Counter::HitsReturn, Counter::HitsFree].map(|hit| counters.get(hit));
-        let cpu_seconds = self.process.cpu_seconds().map_or(0.0, |now| now - self.cpu_seconds_before);
+        let cpu_seconds = self.process.cpu_seconds().zip(self.cpu_seconds_before).map(|(now, before)| now - before);
         let n_hits: u64 = hits.iter().sum();
         Snapshot {
             target: TargetInfo {
@@ -375,7 +376,7 @@ impl Tracer {
             overhead: Overhead {
                 hits: n_hits,
                 hits_per_second: n_hits as f64 / duration.as_secs_f64().max(1e-9),
-                estimated_share: share(self.trap_cost.seconds(&counters), cpu_seconds),
+                estimated_share: cpu_seconds.map(|seconds| share(self.trap_cost.seconds(&counters), seconds)),
                 kernel_map_bytes: self.kernel.map_bytes(),
                 rss_bytes: own_rss_bytes(),
             },
