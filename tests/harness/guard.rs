@@ -1,8 +1,7 @@
 //! A process that a test started: read to its end within a time, killed by its id if the test is over before.
 
 use std::{
-    fs,
-    io::Read as _,
+    fs, io,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
@@ -105,7 +104,7 @@ impl Drop for Guard {
     }
 }
 
-fn read_all(mut pipe: impl std::io::Read) -> Vec<u8> {
+fn read_all(mut pipe: impl io::Read) -> Vec<u8> {
     let mut bytes = Vec::new();
     pipe.read_to_end(&mut bytes).ok();
     bytes

@@ -7,14 +7,16 @@ mod balance;
 mod guard;
 mod oracle;
 mod programs;
+mod real;
 mod report;
 mod session;
 mod truth;
 
 pub use balance::{check_balance, check_stacks, counter, walks_at_a_root};
 pub use guard::{Guard, Output, TIME_OUT};
-pub use oracle::{HeaptrackEvents, heaptrack};
+pub use oracle::{HeaptrackEvents, heaptrack, valgrind};
 pub use programs::{Program, root, target_dir, tracer};
+pub use real::{GIT, JQ, PYTHON3, RealProgram, SQLITE3};
 pub use report::{Figure, Frame, Report, Stat, Totals};
 pub use session::{Attached, Session, clean};
 pub use truth::Truth;

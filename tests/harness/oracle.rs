@@ -25,8 +25,6 @@ pub struct HeaptrackEvents {
     pub peak: Figure,
     /// Never freed, in heaptrack's view: "leaked".
     pub live: Figure,
-    /// Sizes of what was never freed.
-    pub live_sizes: Vec<u64>,
 }
 
 /// Runs a program under heaptrack's library, which writes its events to a file.
@@ -39,6 +37,21 @@ pub fn heaptrack<A: AsRef<OsStr>>(program: &str, args: &[A], dir: &Path) -> Resu
     let output = Guard::spawn(piped(&mut command))?.finish()?;
     ensure!(output.status.success(), "{program} failed under heaptrack ({}): {}", output.status, output.stderr);
     HeaptrackEvents::parse(&fs::read_to_string(&raw).context("heaptrack left no record")?)
+}
+
+/// valgrind's `total heap usage`: what was ever allocated.
+pub fn valgrind<A: AsRef<OsStr>>(program: &str, args: &[A], dir: &Path) -> Result<Figure> {
+    let mut command = clean("valgrind");
+    command.arg("--tool=memcheck").arg("--leak-check=no").arg(program).args(args).current_dir(dir);
+    let output = Guard::spawn(piped(&mut command))?.finish()?;
+    ensure!(output.status.success(), "{program} failed under valgrind ({}): {}", output.status, output.stderr);
+    let usage = output.stderr.lines().find_map(|line| line.split_once("total heap usage: "));
+    let (_, usage) = usage.with_context(|| format!("no `total heap usage` in:\n{}", output.stderr))?;
+    let number = |part: &str| part.trim().split(' ').next().unwrap_or_default().replace(',', "").parse();
+    // Commas stand between the parts and in the numbers: `6,849 allocs, 6,849 frees, 956,409 bytes allocated`.
+    let parts: Vec<&str> = usage.split(", ").collect();
+    let [allocs, _frees, bytes] = parts.as_slice() else { bail!("`{usage}` is not valgrind's line") };
+    Ok(Figure::new(number(bytes)?, number(allocs)?))
 }
 
 impl HeaptrackEvents {
@@ -72,8 +85,6 @@ impl HeaptrackEvents {
                 _ => {}
             }
         }
-        events.live_sizes = blocks.into_values().collect();
-        events.live_sizes.sort_unstable();
         Ok(events)
     }
 }

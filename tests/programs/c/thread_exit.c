@@ -1,6 +1,8 @@
 // Five threads, each with a key whose destructor frees the thread's block of 301 B and allocates one of 303 B that stays.
 // Each thread is joined before the next starts.
 // totals: allocated=3020/10 freed=1505/5 current=1515/5 peak=1515/5
+// counters: frees_unknown=5 frees_of_null=any
+// Each thread's end frees its tcache, made inside of malloc, and NULLs; the tcache is empty, as 303 B reuse the chunk of 301 B.
 #include <pthread.h>
 #include <stdlib.h>
 

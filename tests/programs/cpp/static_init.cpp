@@ -1,6 +1,7 @@
 // C++ before and after main: a static object's constructor makes 15 x 55 B with new[], a function's static one block of 29 B,
 // destructors give both back. operator new comes from libstdc++, which allocates 72704 B for itself when it is loaded.
 // totals: allocated=854/16 freed=854/16 current=0/0 peak=854/16
+// runtime: libstdc++
 class Holder {
   public:
     Holder() {
