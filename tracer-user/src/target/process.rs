@@ -151,7 +151,7 @@ impl Process {
             libc::clock_getcpuclockid(self.pid as libc::pid_t, &raw mut clock) != 0
                 || libc::clock_gettime(clock, &raw mut time) != 0
         };
-        (!failed).then(|| time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9)
+        (!failed).then_some(time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9)
     }
 
     /// Reads `length` bytes of its memory.
@@ -221,8 +221,10 @@ mod tests {
 
     #[test]
     fn cpu_time_of_a_zombie_is_known_and_finer_than_a_tick() {
-        let mut child = std::process::Command::new("/bin/true").spawn().expect("true starts");
-        let process = Process::open(child.id()).expect("it is not reaped, so at worst a zombie");
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().expect("cat starts");
+        let process = Process::open(child.id()).expect("it runs until its input ends");
+        drop(child.stdin.take());
         let mut poll = libc::pollfd { fd: process.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one valid pollfd.
         assert_eq!(unsafe { libc::poll(&raw mut poll, 1, -1) }, 1);
