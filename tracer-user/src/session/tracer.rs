@@ -52,6 +52,14 @@ pub enum TraceError {
         /// What is missing, and the remedy.
         reason: String,
     },
+    /// It is gone; what failed failed for that.
+    #[error("pid {pid} ({comm}) ended while it was being attached to")]
+    Ended {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        comm: String,
+    },
     /// A return probe would kill the target.
     #[error("refused to trace pid {pid} ({comm}): {reason}")]
     Unsafe {
@@ -89,7 +97,7 @@ pub enum Origin {
 
 /// A process being traced.
 pub struct Tracer {
-    process: Process,
+    process: Arc<Process>,
     origin: Origin,
     placement: Placement,
     kernel: Kernel,
@@ -117,12 +125,28 @@ impl Tracer {
         options: &SessionOptions,
         progress: &dyn Fn(&str),
     ) -> Result<Self, TraceError> {
+        let process = Arc::new(process);
+        Self::prepare_running(&process, origin, options, progress).map_err(|error| {
+            if process.is_running() {
+                return error;
+            }
+            log::debug!("{error}");
+            TraceError::Ended { pid: process.pid, comm: process.comm.clone() }
+        })
+    }
+
+    fn prepare_running(
+        process: &Arc<Process>,
+        origin: Origin,
+        options: &SessionOptions,
+        progress: &dyn Fn(&str),
+    ) -> Result<Self, TraceError> {
         if let Some(reason) = host::refusal(&host::checks(&host::HostFacts::read())) {
             return Err(TraceError::Host { reason });
         }
-        check_return_probes(&process)?;
+        check_return_probes(process)?;
         let mut modules = Modules::default();
-        let fresh = modules.refresh(&process)?;
+        let fresh = modules.refresh(process)?;
         let mut read = Vec::new();
         for id in fresh {
             let loaded = modules.get(id);
@@ -141,7 +165,7 @@ impl Tracer {
         let trap_cost = kernel.trap_cost();
         let cpu_seconds_before = process.cpu_seconds();
         let mut tracer = Self {
-            process,
+            process: Arc::clone(process),
             origin,
             placement: options.placement,
             kernel,
