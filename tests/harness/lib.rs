@@ -6,6 +6,7 @@
 mod balance;
 mod guard;
 mod oracle;
+pub mod process;
 mod programs;
 mod real;
 mod report;
@@ -17,6 +18,6 @@ pub use guard::{Guard, Output, TIME_OUT};
 pub use oracle::{HeaptrackEvents, heaptrack, valgrind};
 pub use programs::{Program, root, target_dir, tracer};
 pub use real::{GIT, JQ, PYTHON3, RealProgram, SQLITE3};
-pub use report::{Figure, Frame, Report, Stat, Totals};
+pub use report::{Figure, Frame, Overhead, Report, Stat, Totals};
 pub use session::{Attached, Session, clean};
 pub use truth::Truth;

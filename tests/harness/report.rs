@@ -13,6 +13,8 @@ pub struct Report {
     pub totals: Totals,
     /// By name.
     pub counters: BTreeMap<String, u64>,
+    /// The tracer's own cost.
+    pub overhead: Overhead,
     /// The lines.
     pub stats: Vec<Stat>,
     /// What a reader should know.
@@ -31,6 +33,16 @@ pub struct Totals {
     pub allocated_count: u64,
     pub freed_bytes: u64,
     pub freed_count: u64,
+}
+
+/// What tracing costs.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[expect(missing_docs, reason = "docs/json.md describes each")]
+pub struct Overhead {
+    pub hits: u64,
+    pub estimated_share: Option<f64>,
+    pub kernel_map_bytes: u64,
+    pub rss_bytes: u64,
 }
 
 /// One line of the report.
@@ -62,6 +74,7 @@ pub struct Frame {
     pub module: Option<String>,
     pub address: String,
     pub inlined: bool,
+    pub missing: Option<String>,
 }
 
 /// Bytes in blocks, written `bytes/blocks`.

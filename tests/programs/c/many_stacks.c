@@ -23,9 +23,9 @@ static struct block *left(unsigned path, int level, size_t bytes);
 static struct block *right(unsigned path, int level, size_t bytes);
 
 #define CHOOSE \
-    if (level == LEVELS) \
-        return malloc(bytes); \
-    struct block *block = path & 1 ? right(path >> 1, level + 1, bytes) : left(path >> 1, level + 1, bytes); \
+    struct block *block = level == LEVELS ? malloc(bytes) \
+                          : path & 1      ? right(path >> 1, level + 1, bytes) \
+                                          : left(path >> 1, level + 1, bytes); \
     __asm__ volatile(""); /* keeps the calls from becoming jumps */ \
     return block;
 
