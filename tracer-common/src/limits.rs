@@ -5,7 +5,7 @@ pub const MAX_FRAMES: usize = 128;
 
 /// Bytes of the user stack read at once into a thread's buffer. A larger read costs by its size, a smaller one
 /// is repeated more often; see bench/.
-pub const STACK_CHUNK_BYTES: usize = 512;
+pub const STACK_CHUNK_BYTES: usize = 2048;
 
 /// Executable mappings of one target that the kernel can search (a power of two: 2^12 search steps suffice).
 pub const MAX_MAPPINGS: u32 = 4096;

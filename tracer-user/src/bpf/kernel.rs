@@ -178,7 +178,11 @@ impl Kernel {
         }
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)
             .map_err(|error| LoadError::Map { name: "COUNTERS", source: io::Error::other(error) })?;
-        let log = if verbose { EbpfLogger::init(&mut ebpf).map_err(|error| log::warn!("no log of the BPF side: {error}")).ok() } else { None };
+        let log = if verbose {
+            EbpfLogger::init(&mut ebpf).map_err(|error| log::warn!("no log of the BPF side: {error}")).ok()
+        } else {
+            None
+        };
         let kernel = Self {
             control: mapped(&mut ebpf, "CONTROL")?,
             cursors: mapped(&mut ebpf, "CURSORS")?,
