@@ -69,11 +69,7 @@ impl Session {
     }
 
     /// Traces a program from start to end; with what it wrote, and its status.
-    pub fn run_with_output<A: AsRef<OsStr>>(
-        &self,
-        program: impl AsRef<OsStr>,
-        args: &[A],
-    ) -> Result<(Report, Output)> {
+    pub fn run_with_output<A: AsRef<OsStr>>(&self, program: impl AsRef<OsStr>, args: &[A]) -> Result<(Report, Output)> {
         let scratch = TempDir::new()?;
         let json = scratch.path().join("report.json");
         let mut command = self.command(tracer()?.as_os_str());
@@ -94,7 +90,9 @@ impl Session {
 
         let scratch = TempDir::new()?;
         let mut command = clean(tracer()?);
-        command.args(["--verbose", "--pid", &target.pid().to_string(), "--json"]).arg(scratch.path().join("report.json"));
+        command
+            .args(["--verbose", "--pid", &target.pid().to_string(), "--json"])
+            .arg(scratch.path().join("report.json"));
         command.args(&self.options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut session = Guard::spawn(&mut command)?;
         let mut log = BufReader::new(session.child_mut().stderr.take().context("stderr is a pipe")?);

@@ -58,6 +58,20 @@ impl Truth {
         Ok(self)
     }
 
+    /// What this module allocates for itself is not part of the totals.
+    #[must_use]
+    pub fn runtime(mut self, module: &str) -> Self {
+        self.runtimes.push(module.to_owned());
+        self
+    }
+
+    /// Another number for a counter, on a platform where it differs; `None`: any.
+    #[must_use]
+    pub fn counter(mut self, name: &str, number: Option<u64>) -> Self {
+        self.counters.insert(name.to_owned(), number);
+        self
+    }
+
     fn read(&mut self, program: &Program) -> Result<()> {
         let path = program.source();
         let text = fs::read_to_string(path).with_context(|| format!("failed to read `{}`", path.display()))?;
@@ -97,7 +111,9 @@ impl Truth {
             }
         };
         let runtime: Vec<&Stat> = report.stats.iter().filter(|stat| self.is_runtime(stat)).collect();
-        let sum = |figure: fn(&Stat) -> Figure| runtime.iter().map(|&stat| figure(stat)).fold(Figure::default(), |a, b| a + b);
+        let sum = |figure: fn(&Stat) -> Figure| {
+            runtime.iter().map(|&stat| figure(stat)).fold(Figure::default(), |a, b| a + b)
+        };
         let (allocated, live) = (sum(Stat::allocated), sum(Stat::live));
         let totals = &report.totals;
         for (what, seen) in [

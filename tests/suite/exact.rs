@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use anyhow::{Context as _, Result, ensure};
-use memtrace_tests::{Program, Report, Session, Truth, counter};
+use memtrace_tests::{Program, Report, Session, Truth, check_balance, check_stacks, counter};
 
 /// Traces the program from its start and holds the report against what its source says.
 fn check(program: &Program, args: &[&OsStr]) -> Result<Report> {
@@ -150,7 +150,8 @@ fn stacks_through_realigned_frames_are_complete() -> Result<()> {
 
 #[test]
 fn calls_through_the_lazy_plt_are_exact_and_complete() -> Result<()> {
-    let lazy = Program::c("single_thread").variant("lazy", &["-Wl,-z,lazy", "-fno-pie", "-no-pie", "-fcf-protection=none"]);
+    let lazy =
+        Program::c("single_thread").variant("lazy", &["-Wl,-z,lazy", "-fno-pie", "-no-pie", "-fcf-protection=none"]);
     outermost_is_start(&check(&lazy, &[])?, "main")?;
     let with_cet = Program::c("single_thread").variant("lazy-cet", &["-Wl,-z,lazy", "-fcf-protection=full"]);
     outermost_is_start(&check(&with_cet, &[])?, "main")
@@ -189,6 +190,20 @@ fn a_deeper_stack_is_cut_with_the_reason_and_counts_all_the_same() -> Result<()>
     let mut whole = report.clone();
     whole.counters.insert("truncated_depth".to_owned(), 0);
     Truth::of(&program)?.check(&whole)
+}
+
+/// The program keeps its own books, call by call, and prints them.
+#[test]
+fn random_calls_end_in_the_totals_of_the_programs_own_books() -> Result<()> {
+    let path = Program::c("random_mix").build()?;
+    for seed in ["1", "7919"] {
+        let (report, output) = Session::new().run_with_output(&path, &[seed])?;
+        let books = output.stdout.lines().find_map(|line| line.strip_prefix("truth: ")).context("no books")?;
+        ensure!(report.totals.to_string() == books.trim(), "seed {seed}: {} is not {books}", report.totals);
+        check_balance(&report)?;
+        check_stacks(&report, "random_mix")?;
+    }
+    Ok(())
 }
 
 #[test]
