@@ -228,6 +228,27 @@ fn blocks_from_before_the_attach_are_counted_as_unknown() -> Result<()> {
     Truth::of(&program)?.check(&attached.finish()?)
 }
 
+/// Blocks from before the attach, calls in flight at that moment, frees on another thread than the allocation's.
+#[test]
+fn attaching_to_busy_threads_leaves_nothing_behind() -> Result<()> {
+    let no_args: [&str; 0] = [];
+    let mut attached = Session::new().attach(Program::c("attach_busy").build()?, &no_args)?;
+    attached.go()?;
+    let report = attached.finish()?;
+    check_balance(&report)?;
+    check_stacks(&report, "attach_busy")?;
+    for loss in ["lost_returns", "unpaired_returns", "missed_frees", "blocks_full", "threads_full", "reallocs_unknown"]
+    {
+        let count = counter(&report, loss)?;
+        ensure!(count == 0, "{loss}: {count}");
+    }
+    ensure!(counter(&report, "frees_unknown")? > 0, "no block was from before the attach");
+    // Each thread makes 5000 blocks after the attach for certain, how many more depends on when it came.
+    ensure!(report.totals.allocated_count >= 20_000, "{:?}", report.totals);
+    ensure!(report.totals.current().count == 0, "left over: {:?}", report.totals);
+    Ok(())
+}
+
 /// The traceback of the function's line ends at the program's entry.
 fn outermost_is_start(report: &Report, function: &str) -> Result<()> {
     let stat = report.stats.iter().find(|stat| stat.functions().first() == Some(&function));

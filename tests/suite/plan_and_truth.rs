@@ -40,17 +40,17 @@ fn linked_with_glibc(name: &str, folder: &str) -> Result<Program> {
 
 fn exact_under_preload(library: &Path, name: &str, runtimes: &[&str]) -> Result<()> {
     let program = Program::c(name);
-    preloaded(library, &program, runtimes.iter().fold(Truth::of(&program)?, |truth, module| truth.runtime(module)))
+    preloaded(library, &program, &runtimes.iter().fold(Truth::of(&program)?, |truth, module| truth.runtime(module)))
 }
 
 /// Eight threads at once. The frees of unknown blocks are glibc's own, which is not at work here.
 fn exact_on_threads(library: &Path, runtimes: &[&str]) -> Result<()> {
     let program = Program::c("eight_threads");
-    let truth = Truth::of(&program)?.counter("frees_unknown", Some(0));
-    preloaded(library, &program, runtimes.iter().fold(truth, |truth, module| truth.runtime(module)))
+    let truth = Truth::of(&program)?.counter("frees_unknown", 0);
+    preloaded(library, &program, &runtimes.iter().fold(truth, |truth, module| truth.runtime(module)))
 }
 
-fn preloaded(library: &Path, program: &Program, truth: Truth) -> Result<()> {
+fn preloaded(library: &Path, program: &Program, truth: &Truth) -> Result<()> {
     let path = program.build()?;
     // The tracer starts the program: with LD_PRELOAD for the program alone.
     let preload = format!("LD_PRELOAD={}", library.display());
@@ -64,7 +64,7 @@ fn exact_under_musl(loader: &str) -> Result<()> {
     let loader = test_lib(loader)?;
     let program = Program::c("every_function").compiler("musl-gcc");
     let report = Session::new().run(loader, &[program.build()?])?;
-    Truth::of(&program)?.counter("truncated_no_unwind_info", Some(CALLS)).check(&report)?;
+    Truth::of(&program)?.counter("truncated_no_unwind_info", CALLS).check(&report)?;
     for stat in &report.stats {
         ensure!(stat.functions() == ["main", "?"], "{} is not called by main: {:?}", stat.site(), stat.functions());
     }
