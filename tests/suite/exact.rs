@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use anyhow::{Context as _, Result, ensure};
-use memtrace_tests::{Program, Report, Session, Truth, check_balance, check_stacks, counter};
+use memtrace_tests::{Figure, Program, Report, Session, Truth, check_balance, check_stacks, counter};
 
 /// Traces the program from its start and holds the report against what its source says.
 fn check(program: &Program, args: &[&OsStr]) -> Result<Report> {
@@ -204,6 +204,33 @@ fn random_calls_end_in_the_totals_of_the_programs_own_books() -> Result<()> {
         check_stacks(&report, "random_mix")?;
     }
     Ok(())
+}
+
+/// Moves and frees on other threads than the allocation's, all at once; each line of the program's is exact in sum.
+#[test]
+fn random_calls_of_eight_threads_end_in_the_programs_own_books() -> Result<()> {
+    let no_args: [&str; 0] = [];
+    let (report, output) = Session::new().run_with_output(Program::c("threads_mix").build()?, &no_args)?;
+    let books = output.stdout.lines().find_map(|line| line.strip_prefix("truth: ")).context("no books")?;
+    // pthread_create's own: one vector of thread-local storage a thread.
+    let runtime = report.stats.iter().filter(|stat| stat.functions().contains(&"allocate_dtv"));
+    let (made, live) = runtime.fold((Figure::default(), Figure::default()), |(made, live), stat| {
+        (made + stat.allocated(), live + stat.live())
+    });
+    let allocated = report.totals.allocated() - made;
+    let freed = report.totals.freed() - (made - live);
+    let ours = format!(
+        "allocated_bytes={} allocated_count={} freed_bytes={} freed_count={}",
+        allocated.bytes, allocated.count, freed.bytes, freed.count
+    );
+    ensure!(ours == books.trim(), "{ours} is not {books}");
+    for loss in ["lost_returns", "unpaired_returns", "missed_frees", "blocks_full", "threads_full", "reallocs_unknown"]
+    {
+        let count = counter(&report, loss)?;
+        ensure!(count == 0, "{loss}: {count}");
+    }
+    check_balance(&report)?;
+    check_stacks(&report, "threads_mix")
 }
 
 #[test]
