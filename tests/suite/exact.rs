@@ -264,8 +264,10 @@ fn attaching_to_busy_threads_leaves_nothing_behind() -> Result<()> {
     let report = attached.finish()?;
     check_balance(&report)?;
     check_stacks(&report, "attach_busy")?;
-    for loss in ["lost_returns", "unpaired_returns", "missed_frees", "blocks_full", "threads_full", "reallocs_unknown"]
-    {
+    // Of each thread one call may be in flight as tracing begins: only its return is seen, its block is one from before.
+    let in_flight = counter(&report, "unpaired_returns")?;
+    ensure!(in_flight <= 4, "{in_flight} returns of 4 threads without an entry");
+    for loss in ["lost_returns", "missed_frees", "blocks_full", "threads_full", "reallocs_unknown"] {
         let count = counter(&report, loss)?;
         ensure!(count == 0, "{loss}: {count}");
     }
