@@ -44,7 +44,8 @@ pub fn check_balance(report: &Report) -> Result<u64> {
         totals.allocated(),
         totals.freed()
     );
-    let sum = |figure: fn(&crate::Stat) -> Figure| report.stats.iter().map(figure).fold(Figure::default(), |a, b| a + b);
+    let sum =
+        |figure: fn(&crate::Stat) -> Figure| report.stats.iter().map(figure).fold(Figure::default(), |a, b| a + b);
     for (what, lines, whole) in [
         ("live", sum(crate::Stat::live), totals.current()),
         ("peak", sum(crate::Stat::peak), totals.peak()),

@@ -43,7 +43,12 @@ pub const JQ: RealProgram = RealProgram {
         for i in 0..800 {
             let comma = if i == 0 { "" } else { "," };
             let name = i * 7919 % 1000;
-            write!(json, r#"{comma}{{"id":{i},"name":"item {name}","tags":["t{}","u{}"],"value":{i}.5}}"#, i % 7, i % 11)?;
+            write!(
+                json,
+                r#"{comma}{{"id":{i},"name":"item {name}","tags":["t{}","u{}"],"value":{i}.5}}"#,
+                i % 7,
+                i % 11
+            )?;
         }
         json.push(']');
         Ok(fs::write(dir.join("in.json"), json)?)
@@ -58,11 +63,8 @@ pub const GIT: RealProgram = RealProgram {
 };
 
 /// Imports modules in C and in Python, and works with them. Isolated, without `site`: nothing of the machine is read.
-pub const PYTHON3: RealProgram = RealProgram {
-    path: "/usr/bin/python3",
-    args: &["-I", "-S", "-c", PYTHON_SCRIPT],
-    prepare: |_| Ok(()),
-};
+pub const PYTHON3: RealProgram =
+    RealProgram { path: "/usr/bin/python3", args: &["-I", "-S", "-c", PYTHON_SCRIPT], prepare: |_| Ok(()) };
 
 const PYTHON_SCRIPT: &str = "\
 import json, decimal, sqlite3, re, hashlib, zlib, struct, collections\n\

@@ -165,3 +165,13 @@ impl Totals {
         Figure::new(self.freed_bytes, self.freed_count)
     }
 }
+
+impl std::fmt::Display for Totals {
+    /// `KEY=N …`, as test programs print their own books.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "current_bytes={} current_count={} ", self.current_bytes, self.current_count)?;
+        write!(f, "peak_bytes={} peak_count={} ", self.peak_bytes, self.peak_count)?;
+        write!(f, "allocated_bytes={} allocated_count={} ", self.allocated_bytes, self.allocated_count)?;
+        write!(f, "freed_bytes={} freed_count={}", self.freed_bytes, self.freed_count)
+    }
+}

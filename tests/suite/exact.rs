@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use anyhow::{Context as _, Result, ensure};
-use memtrace_tests::{Program, Report, Session, Truth, counter};
+use memtrace_tests::{Figure, Program, Report, Session, Truth, check_balance, check_stacks, counter};
 
 /// Traces the program from its start and holds the report against what its source says.
 fn check(program: &Program, args: &[&OsStr]) -> Result<Report> {
@@ -150,7 +150,8 @@ fn stacks_through_realigned_frames_are_complete() -> Result<()> {
 
 #[test]
 fn calls_through_the_lazy_plt_are_exact_and_complete() -> Result<()> {
-    let lazy = Program::c("single_thread").variant("lazy", &["-Wl,-z,lazy", "-fno-pie", "-no-pie", "-fcf-protection=none"]);
+    let lazy =
+        Program::c("single_thread").variant("lazy", &["-Wl,-z,lazy", "-fno-pie", "-no-pie", "-fcf-protection=none"]);
     outermost_is_start(&check(&lazy, &[])?, "main")?;
     let with_cet = Program::c("single_thread").variant("lazy-cet", &["-Wl,-z,lazy", "-fcf-protection=full"]);
     outermost_is_start(&check(&with_cet, &[])?, "main")
@@ -191,6 +192,47 @@ fn a_deeper_stack_is_cut_with_the_reason_and_counts_all_the_same() -> Result<()>
     Truth::of(&program)?.check(&whole)
 }
 
+/// The program keeps its own books, call by call, and prints them.
+#[test]
+fn random_calls_end_in_the_totals_of_the_programs_own_books() -> Result<()> {
+    let path = Program::c("random_mix").build()?;
+    for seed in ["1", "7919"] {
+        let (report, output) = Session::new().run_with_output(&path, &[seed])?;
+        let books = output.stdout.lines().find_map(|line| line.strip_prefix("truth: ")).context("no books")?;
+        ensure!(report.totals.to_string() == books.trim(), "seed {seed}: {} is not {books}", report.totals);
+        check_balance(&report)?;
+        check_stacks(&report, "random_mix")?;
+    }
+    Ok(())
+}
+
+/// Moves and frees on other threads than the allocation's, all at once; each line of the program's is exact in sum.
+#[test]
+fn random_calls_of_eight_threads_end_in_the_programs_own_books() -> Result<()> {
+    let no_args: [&str; 0] = [];
+    let (report, output) = Session::new().run_with_output(Program::c("threads_mix").build()?, &no_args)?;
+    let books = output.stdout.lines().find_map(|line| line.strip_prefix("truth: ")).context("no books")?;
+    // pthread_create's own: one vector of thread-local storage a thread.
+    let runtime = report.stats.iter().filter(|stat| stat.functions().contains(&"allocate_dtv"));
+    let (made, live) = runtime.fold((Figure::default(), Figure::default()), |(made, live), stat| {
+        (made + stat.allocated(), live + stat.live())
+    });
+    let allocated = report.totals.allocated() - made;
+    let freed = report.totals.freed() - (made - live);
+    let ours = format!(
+        "allocated_bytes={} allocated_count={} freed_bytes={} freed_count={}",
+        allocated.bytes, allocated.count, freed.bytes, freed.count
+    );
+    ensure!(ours == books.trim(), "{ours} is not {books}");
+    for loss in ["lost_returns", "unpaired_returns", "missed_frees", "blocks_full", "threads_full", "reallocs_unknown"]
+    {
+        let count = counter(&report, loss)?;
+        ensure!(count == 0, "{loss}: {count}");
+    }
+    check_balance(&report)?;
+    check_stacks(&report, "threads_mix")
+}
+
 #[test]
 fn programs_behind_exec_are_exact() -> Result<()> {
     let program = Program::c("single_thread");
@@ -211,6 +253,29 @@ fn blocks_from_before_the_attach_are_counted_as_unknown() -> Result<()> {
     let mut attached = Session::new().attach(program.build()?, &no_args)?;
     attached.go()?;
     Truth::of(&program)?.check(&attached.finish()?)
+}
+
+/// Blocks from before the attach, calls in flight at that moment, frees on another thread than the allocation's.
+#[test]
+fn attaching_to_busy_threads_leaves_nothing_behind() -> Result<()> {
+    let no_args: [&str; 0] = [];
+    let mut attached = Session::new().attach(Program::c("attach_busy").build()?, &no_args)?;
+    attached.go()?;
+    let report = attached.finish()?;
+    check_balance(&report)?;
+    check_stacks(&report, "attach_busy")?;
+    // Of each thread one call may be in flight as tracing begins: only its return is seen, its block is one from before.
+    let in_flight = counter(&report, "unpaired_returns")?;
+    ensure!(in_flight <= 4, "{in_flight} returns of 4 threads without an entry");
+    for loss in ["lost_returns", "missed_frees", "blocks_full", "threads_full", "reallocs_unknown"] {
+        let count = counter(&report, loss)?;
+        ensure!(count == 0, "{loss}: {count}");
+    }
+    ensure!(counter(&report, "frees_unknown")? > 0, "no block was from before the attach");
+    // Each thread makes 5000 blocks after the attach for certain, how many more depends on when it came.
+    ensure!(report.totals.allocated_count >= 20_000, "{:?}", report.totals);
+    ensure!(report.totals.current().count == 0, "left over: {:?}", report.totals);
+    Ok(())
 }
 
 /// The traceback of the function's line ends at the program's entry.

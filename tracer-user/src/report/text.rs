@@ -316,6 +316,7 @@ mod tests {
         Counter::HitsEntry,
         Counter::HitsReturn,
         Counter::HitsFree,
+        Counter::HitsPaused,
         Counter::Nested,
         Counter::FreesOfNull,
         Counter::ThreadsEnded,
