@@ -1,1 +1,23 @@
-//! Harness for the root tests: builds the test programs and runs the tracer on them.
+//! Harness for the root tests: builds the test programs, runs the tracer on them and holds its figures against the truth.
+//!
+//! A program states its truth in comments ([`Truth`]), a session gives a [`Report`], and [`Truth::check`] compares them
+//! and closes the balance. Nothing here waits by sleeping: programs and tracer hand over through pipes.
+
+mod balance;
+mod guard;
+mod oracle;
+pub mod process;
+mod programs;
+mod real;
+mod report;
+mod session;
+mod truth;
+
+pub use balance::{check_balance, check_stacks, counter, walks_at_a_root};
+pub use guard::{Guard, Output, TIME_OUT};
+pub use oracle::{HeaptrackEvents, heaptrack, valgrind};
+pub use programs::{Program, root, target_dir, tracer};
+pub use real::{GIT, JQ, PYTHON3, RealProgram, SQLITE3};
+pub use report::{Figure, Frame, Overhead, Report, Stat, Totals};
+pub use session::{Attached, Session, clean};
+pub use truth::Truth;

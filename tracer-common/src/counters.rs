@@ -31,6 +31,7 @@ counters! {
     HitsEntry, "hits_entry", "probe hits at an allocator's entry";
     HitsReturn, "hits_return", "return-probe hits";
     HitsFree, "hits_free", "probe hits at a freeing function";
+    HitsPaused, "hits_paused", "probe hits before tracing began or after it ended, none of them counted elsewhere";
     Nested, "nested", "calls made by an allocator of its own functions, part of the outer call";
     Failed, "failed", "calls that returned NULL or an error";
     FreesOfNull, "frees_of_null", "frees of NULL";

@@ -27,8 +27,8 @@ use crate::{
 /// A function that allocates is entered: walk the stack and remember the call.
 #[inline(always)]
 pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
-    bump(Counter::HitsEntry);
     let Some(target) = target() else { return 0 };
+    bump(Counter::HitsEntry);
     let Some(index) = threads::of(bpf_get_current_pid_tgid() as u32) else { return 0 };
     let Some(slot) = threads::slot(index) else { return 0 };
     let started = sample(slot);
@@ -72,8 +72,8 @@ pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
 /// A function that allocates returns: count its block.
 #[inline(always)]
 pub fn leave(ctx: &RetProbeContext) -> u32 {
-    bump(Counter::HitsReturn);
     let Some(target) = target() else { return 0 };
+    bump(Counter::HitsReturn);
     let Some(index) = threads::of(bpf_get_current_pid_tgid() as u32) else { return 0 };
     let Some(slot) = threads::slot(index) else { return 0 };
     let started = sample(slot);
@@ -123,8 +123,8 @@ pub fn leave(ctx: &RetProbeContext) -> u32 {
 /// `free(ptr)` is entered: its block goes before the allocator can hand the address out again.
 #[inline(always)]
 pub fn free(ctx: &ProbeContext) -> u32 {
-    bump(Counter::HitsFree);
     let Some(target) = target() else { return 0 };
+    bump(Counter::HitsFree);
     let Some(index) = threads::of(bpf_get_current_pid_tgid() as u32) else { return 0 };
     let Some(slot) = threads::slot(index) else { return 0 };
     let started = sample(slot);
@@ -239,7 +239,10 @@ fn abandon(target: u64, slot: &mut ThreadSlot) {
 #[inline(always)]
 fn target() -> Option<u64> {
     match control()?.tgid {
-        0 => None,
+        0 => {
+            bump(Counter::HitsPaused);
+            None
+        }
         tgid => Some(u64::from(tgid)),
     }
 }

@@ -74,8 +74,20 @@ impl Default for ReportOptions {
     }
 }
 
+/// Where probes go and what runs there. Only benchmarks ask for another than the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// The planner's sites.
+    #[default]
+    Planned,
+    /// The entry of each function: what tracers without a planner do.
+    Naive,
+    /// The planner's sites with programs that do nothing: the floor of what probes cost.
+    Empty,
+}
+
 /// How a session runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionOptions {
     /// End after this time.
     pub duration: Option<Duration>,
@@ -91,6 +103,8 @@ pub struct SessionOptions {
     pub quiet: bool,
     /// 1: the tracer's own decisions; 2: also the BPF side's diagnostics.
     pub verbose: u8,
+    /// Where probes go; no option of the command line.
+    pub placement: Placement,
 }
 
 /// Default of [`SessionOptions::max_live_blocks`].

@@ -159,7 +159,7 @@ fn imgsrv() -> (Snapshot, Names) {
         overhead: Overhead {
             hits: 3_510_281,
             hits_per_second: 283_087.2,
-            estimated_share: 0.031,
+            estimated_share: Some(0.031),
             kernel_map_bytes: 50_331_648,
             rss_bytes: 32_715_571,
         },

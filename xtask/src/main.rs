@@ -1,5 +1,6 @@
 //! `cargo xtask`: the project's own commands. Dispatches only; one file a command.
 
+mod bench;
 mod build_ebpf;
 mod debs;
 mod exec;
@@ -36,6 +37,8 @@ enum Command {
     Run(run::Options),
     /// Run all tests, or one ring of them.
     Test(test::Options),
+    /// Measure, and keep the evidence in `bench/runs/`.
+    Bench(bench::Options),
     /// Check formatting and lints.
     Lint,
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::BuildEbpf(options) => build_ebpf::main(&options),
         Command::Run(options) => run::main(&options),
         Command::Test(options) => test::main(&options),
+        Command::Bench(options) => bench::main(&options),
         Command::Lint => lint::main(),
     };
     match outcome {

@@ -9,7 +9,7 @@ use std::{
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapData, PerCpuArray},
-    programs::{ProgramError, RawTracePoint, UProbe},
+    programs::{ProgramError, RawTracePoint, UProbe, uprobe::UProbeLinkId},
 };
 use aya_log::EbpfLogger;
 use thiserror::Error;
@@ -108,6 +108,8 @@ impl TableSizes {
 /// The loaded object and its tables. Dropping it detaches every probe.
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
+    /// Attached probes and their programs.
+    pub(super) links: Vec<(&'static str, UProbeLinkId)>,
     /// What the programs log, when asked for.
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     control: MappedArray<Control>,
@@ -196,6 +198,7 @@ impl Kernel {
             counters,
             log,
             ebpf,
+            links: Vec::new(),
             sizes,
         };
         kernel.control.set(

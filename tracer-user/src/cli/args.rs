@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use tracer_user::options::{DEFAULT_MAX_LIVE_BLOCKS, JsonTarget, Key, ReportOptions, SessionOptions, Sort};
+use tracer_user::options::{DEFAULT_MAX_LIVE_BLOCKS, JsonTarget, Key, Placement, ReportOptions, SessionOptions, Sort};
 
 /// What is asked for, validated.
 #[derive(Debug)]
@@ -153,15 +153,19 @@ struct TraceArgs {
     quiet: bool,
 }
 
+/// Of a command line that makes no sense, as of most programs.
+const USAGE_EXIT_CODE: i32 = 2;
+
 /// Parses the command line; prints help or what is wrong with it, and exits with 0 or 2.
 pub fn parse() -> Action {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| usage(&error));
     match cli.command {
         None => match cli.pid {
             Some(pid) => Action::Attach { pid, options: options(cli.options) },
-            None => Cli::command()
-                .error(ErrorKind::MissingRequiredArgument, "which process? --pid N, or `run -- CMD` to start one")
-                .exit(),
+            None => usage(
+                &Cli::command()
+                    .error(ErrorKind::MissingRequiredArgument, "which process? --pid N, or `run -- CMD` to start one"),
+            ),
         },
         Some(Command::Attach { pid, options: args }) => Action::Attach { pid, options: options(args) },
         Some(Command::Run { options: args, command }) => Action::Run { command, options: options(args) },
@@ -201,7 +205,20 @@ fn options(args: TraceArgs) -> SessionOptions {
         json: args.json.map(|path| if path.as_os_str() == "-" { JsonTarget::Stdout } else { JsonTarget::File(path) }),
         quiet: args.quiet,
         verbose: args.verbose,
+        placement: Placement::default(),
     }
+}
+
+/// Says in one line what is wrong with the command line and ends with 2; help and version are printed as clap has them.
+fn usage(error: &clap::Error) -> ! {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    let text = error.render().to_string();
+    let wrong = text.split("\n\nUsage:").next().and_then(|text| text.split("\n\nFor more").next()).unwrap_or_default();
+    let wrong = wrong.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+    eprintln!("memtrace-bpf: {} (try --help)", tracer_user::report::escaped(&wrong));
+    std::process::exit(USAGE_EXIT_CODE);
 }
 
 /// `4096`, `64K`, `1.5MiB`: bytes, powers of 1024.

@@ -85,7 +85,7 @@ struct CountersJson<'a>(&'a Counters);
 struct OverheadJson {
     hits: u64,
     hits_per_second: f64,
-    estimated_share: f64,
+    estimated_share: Option<f64>,
     kernel_map_bytes: u64,
     rss_bytes: u64,
 }
@@ -186,7 +186,7 @@ impl From<&Overhead> for OverheadJson {
         Self {
             hits: overhead.hits,
             hits_per_second: finite(overhead.hits_per_second),
-            estimated_share: finite(overhead.estimated_share),
+            estimated_share: overhead.estimated_share.map(finite),
             kernel_map_bytes: overhead.kernel_map_bytes,
             rss_bytes: overhead.rss_bytes,
         }

@@ -141,11 +141,11 @@ fn losses(snapshot: &Snapshot) -> String {
 fn overhead(snapshot: &Snapshot) -> String {
     let overhead = &snapshot.overhead;
     format!(
-        "{}probes {} hits, {}/s, ~{} of the target's CPU  kernel tables {}  tracer {}",
+        "{}probes {} hits, {}/s, {} of the target's CPU  kernel tables {}  tracer {}",
         if snapshot.target.running { "" } else { "target ended  " },
         grouped(overhead.hits),
         grouped(overhead.hits_per_second.max(0.0).round() as u64),
-        percent(overhead.estimated_share),
+        overhead.estimated_share.map_or_else(|| "unknown share".to_owned(), |share| format!("~{}", percent(share))),
         size(overhead.kernel_map_bytes),
         size(overhead.rss_bytes),
     )
@@ -316,9 +316,10 @@ mod tests {
         Counter::HitsEntry,
         Counter::HitsReturn,
         Counter::HitsFree,
+        Counter::HitsPaused,
         Counter::Nested,
         Counter::FreesOfNull,
-        Counter::SlotsReleased,
+        Counter::ThreadsEnded,
         Counter::Unwound,
         Counter::SampledNs,
         Counter::SampledRuns,

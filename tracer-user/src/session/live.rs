@@ -102,23 +102,38 @@ pub async fn run(command: &[OsString], options: SessionOptions) -> anyhow::Resul
         Signal::SIGUSR2,
         Signal::SIGWINCH,
     ])?;
-    let tracer = match prepare_child(&mut child, &options, &|what| output.progress(what)) {
-        Ok(tracer) => tracer,
-        Err(error) => {
-            child.signal(Signal::SIGKILL);
-            return Err(error);
-        }
-    };
+    let started = start(&mut child, options, signals, &output);
     output.progress_done();
+    let mut session = started.inspect_err(|_| child.signal(Signal::SIGKILL))?;
+    // Whatever fails from here on, the program is not left standing.
+    let interrupts = follow(&mut session, &mut child, &mut output).await.inspect_err(|_| child.resume())?;
+    if session.tracer.process().is_running() {
+        session.tracer.add_note(format!("pid {} was left running", child.pid()));
+    }
+    session.finish(&mut output)?;
+    Ok(exit_code(&mut child, interrupts))
+}
+
+/// Takes in the child, which stands at its first instruction, and its libraries; then lets it run.
+fn start(child: &mut Child, options: SessionOptions, signals: Signals, output: &Output) -> anyhow::Result<Session> {
+    let tracer = prepare_child(child, &options, &|what| output.progress(what))?;
+    if !tracer.has_sites() && !tracer.awaits_libraries() {
+        return Err(tracer.no_allocator().into());
+    }
     let mut session = Session::new(tracer, options, signals)?;
-    session.load_child(&mut child)?;
+    session.load_child(child)?;
+    Ok(session)
+}
+
+/// Follows the running child until it ends, the time is up, or Ctrl-C twice. Returns how often Ctrl-C came.
+async fn follow(session: &mut Session, child: &mut Child, output: &mut Output) -> anyhow::Result<u32> {
     let mut interrupts = 0;
     loop {
         match session.next_event().await? {
             Event::Notices(notices) if notices.contains(&Notice::Exec) => {
                 child.watch_again()?;
                 session.start_again(Origin::Child)?;
-                session.load_child(&mut child)?;
+                session.load_child(child)?;
             }
             Event::Notices(notices) => {
                 session.libraries_changed().await;
@@ -135,17 +150,12 @@ pub async fn run(command: &[OsString], options: SessionOptions) -> anyhow::Resul
                     interrupts += 1;
                 }
                 if interrupts == 2 {
-                    break;
+                    return Ok(interrupts);
                 }
             }
-            Event::TimeIsUp | Event::TargetEnded => break,
+            Event::TimeIsUp | Event::TargetEnded => return Ok(interrupts),
         }
     }
-    if session.tracer.process().is_running() {
-        session.tracer.add_note(format!("pid {} was left running", child.pid()));
-    }
-    session.finish(&mut output)?;
-    Ok(exit_code(&mut child, interrupts))
 }
 
 /// The child's own status, as shells give it; of one left running: 130 after Ctrl-C twice, else 0.

@@ -8,4 +8,4 @@ mod tracer;
 pub use live::{Ended, attach, run};
 pub use output::Output;
 pub use spawn::SpawnError;
-pub use tracer::{TraceError, Tracer, plan_of};
+pub use tracer::{Origin, TraceError, Tracer, plan_of};

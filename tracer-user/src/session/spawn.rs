@@ -12,7 +12,7 @@ use std::{
 
 use nix::{
     sys::{
-        ptrace,
+        prctl, ptrace,
         signal::{Signal, kill},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
@@ -87,8 +87,10 @@ impl Child {
         let name = program.to_string_lossy().into_owned();
         let mut builder = Command::new(program);
         builder.args(args);
-        // SAFETY: between fork and exec only a system call is made.
-        unsafe { builder.pre_exec(|| ptrace::traceme().map_err(io::Error::from)) };
+        // Should this tracer be killed while the program stands for it, the kernel makes it run on.
+        let start = || prctl::set_pdeathsig(Signal::SIGCONT).and_then(|()| ptrace::traceme()).map_err(io::Error::from);
+        // SAFETY: between fork and exec only system calls are made.
+        unsafe { builder.pre_exec(start) };
         let child = builder.spawn().map_err(|source| {
             let command = name.clone();
             match source.kind() {

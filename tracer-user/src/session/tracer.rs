@@ -12,7 +12,7 @@ use tracer_common::{
 
 use crate::{
     bpf::{AttachError, Binding, Kernel, LoadError, Notices, TableSizes, TrapCost},
-    options::SessionOptions,
+    options::{Placement, SessionOptions},
     plan::{self, ProbePlan},
     snapshot::{Frame, ModuleId, ModuleKind, Overhead, Snapshot, Stack, StackStats, TargetInfo},
     target::{
@@ -52,6 +52,14 @@ pub enum TraceError {
         /// What is missing, and the remedy.
         reason: String,
     },
+    /// It is gone; what failed failed for that.
+    #[error("pid {pid} ({comm}) ended while it was being attached to")]
+    Ended {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        comm: String,
+    },
     /// A return probe would kill the target.
     #[error("refused to trace pid {pid} ({comm}): {reason}")]
     Unsafe {
@@ -89,8 +97,9 @@ pub enum Origin {
 
 /// A process being traced.
 pub struct Tracer {
-    process: Process,
+    process: Arc<Process>,
     origin: Origin,
+    placement: Placement,
     kernel: Kernel,
     modules: Modules,
     tables: RowTables<Vec<u8>>,
@@ -100,7 +109,8 @@ pub struct Tracer {
     library_notice: bool,
     trap_cost: TrapCost,
     started: Instant,
-    cpu_seconds_before: f64,
+    /// None: not known.
+    cpu_seconds_before: Option<f64>,
     notes: Vec<String>,
 }
 
@@ -115,17 +125,33 @@ impl Tracer {
         options: &SessionOptions,
         progress: &dyn Fn(&str),
     ) -> Result<Self, TraceError> {
+        let process = Arc::new(process);
+        Self::prepare_running(&process, origin, options, progress).map_err(|error| {
+            if process.is_running() {
+                return error;
+            }
+            log::debug!("{error}");
+            TraceError::Ended { pid: process.pid, comm: process.comm.clone() }
+        })
+    }
+
+    fn prepare_running(
+        process: &Arc<Process>,
+        origin: Origin,
+        options: &SessionOptions,
+        progress: &dyn Fn(&str),
+    ) -> Result<Self, TraceError> {
         if let Some(reason) = host::refusal(&host::checks(&host::HostFacts::read())) {
             return Err(TraceError::Host { reason });
         }
-        check_return_probes(&process)?;
+        check_return_probes(process)?;
         let mut modules = Modules::default();
-        let fresh = modules.refresh(&process)?;
+        let fresh = modules.refresh(process)?;
         let mut read = Vec::new();
         for id in fresh {
             let loaded = modules.get(id);
             progress(&loaded.module.path.to_string_lossy());
-            read.push((id, ReadModule::read(loaded)));
+            read.push((id, ReadModule::read(loaded, options.placement)));
         }
         let n_rows: usize = read.iter().map(|(_, read)| read.rows.rows.len()).sum();
         let spare = if origin == Origin::Child { SPARE_ROWS_OF_CHILD } else { SPARE_ROWS };
@@ -137,10 +163,11 @@ impl Tracer {
         };
         let mut kernel = Kernel::load(sizes, options.verbose >= 2)?;
         let trap_cost = kernel.trap_cost();
-        let cpu_seconds_before = process.cpu_seconds().unwrap_or(0.0);
+        let cpu_seconds_before = process.cpu_seconds();
         let mut tracer = Self {
-            process,
+            process: Arc::clone(process),
             origin,
+            placement: options.placement,
             kernel,
             modules,
             tables: RowTables::new(sizes.rows),
@@ -180,8 +207,9 @@ impl Tracer {
     /// Tracing begins.
     pub fn begin(&mut self) {
         self.started = Instant::now();
-        self.cpu_seconds_before = self.process.cpu_seconds().unwrap_or(0.0);
+        self.cpu_seconds_before = self.process.cpu_seconds();
         self.kernel.trace(Some(self.process.pid));
+        log::info!("tracing pid {}", self.process.pid);
     }
 
     /// Tracing ends; the tables stay as they are.
@@ -242,7 +270,7 @@ impl Tracer {
     /// The mappings could not be read (the target has ended), or a probe was refused.
     pub fn refresh(&mut self) -> Result<(), TraceError> {
         let fresh = self.modules.refresh(&self.process)?;
-        let read = fresh.into_iter().map(|id| (id, ReadModule::read(self.modules.get(id)))).collect();
+        let read = fresh.into_iter().map(|id| (id, ReadModule::read(self.modules.get(id), self.placement))).collect();
         self.take_in(read)
     }
 
@@ -270,7 +298,12 @@ impl Tracer {
             }
             if !bindings.is_empty() {
                 log::info!("{} probe sites in {}", bindings.len(), self.modules.get(id).module.path.display());
-                self.kernel.attach(&open_path, &bindings, self.process.pid)?;
+                match self.placement {
+                    Placement::Empty => self.kernel.attach_empty(&open_path, &bindings, self.process.pid)?,
+                    Placement::Planned | Placement::Naive => {
+                        self.kernel.attach(&open_path, &bindings, self.process.pid)?;
+                    }
+                }
                 self.n_sites += bindings.len();
             }
         }
@@ -352,7 +385,7 @@ impl Tracer {
             })
             .collect();
         let hits = [Counter::HitsEntry, Counter::HitsReturn, Counter::HitsFree].map(|hit| counters.get(hit));
-        let cpu_seconds = self.process.cpu_seconds().map_or(0.0, |now| now - self.cpu_seconds_before);
+        let cpu_seconds = self.process.cpu_seconds().zip(self.cpu_seconds_before).map(|(now, before)| now - before);
         let n_hits: u64 = hits.iter().sum();
         Snapshot {
             target: TargetInfo {
@@ -367,7 +400,7 @@ impl Tracer {
             overhead: Overhead {
                 hits: n_hits,
                 hits_per_second: n_hits as f64 / duration.as_secs_f64().max(1e-9),
-                estimated_share: share(self.trap_cost.seconds(&counters), cpu_seconds),
+                estimated_share: cpu_seconds.map(|seconds| share(self.trap_cost.seconds(&counters), seconds)),
                 kernel_map_bytes: self.kernel.map_bytes(),
                 rss_bytes: own_rss_bytes(),
             },
@@ -423,7 +456,7 @@ struct ReadModule {
 }
 
 impl ReadModule {
-    fn read(loaded: &LoadedModule) -> Self {
+    fn read(loaded: &LoadedModule, placement: Placement) -> Self {
         let mut problems = Vec::new();
         let bytes = loaded.bytes().unwrap_or_else(|error| {
             problems.push(format!("failed to read: {error}"));
@@ -445,7 +478,11 @@ impl ReadModule {
                 problems.push(format!("{n} {}", problem.sentence()));
             }
         }
-        let bindings = match (loaded.module.kind, plan::plan(&bytes)) {
+        let plan = match placement {
+            Placement::Planned | Placement::Empty => plan::plan(&bytes),
+            Placement::Naive => plan::plan_naive(&bytes),
+        };
+        let bindings = match (loaded.module.kind, plan) {
             (ModuleKind::File, Ok(plan)) => {
                 problems.extend(plan.problems.iter().map(ToString::to_string));
                 bindings(&plan)

@@ -107,8 +107,9 @@ pub struct Overhead {
     pub hits: u64,
     /// Hits per second of tracing.
     pub hits_per_second: f64,
-    /// Estimated share of the target's CPU time that the probes took, 0–1; an estimate, so reports mark it `~`.
-    pub estimated_share: f64,
+    /// Estimated share of the target's CPU time that the probes took, 0–1; an estimate, so reports mark it `~`. None: the
+    /// target's time is not known, it had been reaped.
+    pub estimated_share: Option<f64>,
     /// Memory of the kernel tables in bytes.
     pub kernel_map_bytes: u64,
     /// Resident memory of the tracer itself in bytes.

@@ -106,7 +106,7 @@ pub fn is_usable(checks: &[Check]) -> bool {
 pub fn refusal(checks: &[Check]) -> Option<String> {
     let failed = checks.iter().filter(|check| check.level == Level::Fail);
     let reasons: Vec<String> =
-        failed.map(|check| format!("{} {} ({})", check.what, check.value, check.remedy)).collect();
+        failed.map(|check| format!("{}: {} ({})", check.what, check.value, check.remedy)).collect();
     (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
@@ -309,7 +309,7 @@ ok    return probes              pass seccomp filters
         let reason = refusal(&checks(&old)).expect("refused");
         assert_eq!(
             reason,
-            "kernel 5.10.0-35-cloud-amd64 (needs Linux 5.17 or later: bpf_loop (5.17), attach cookies (5.15))"
+            "kernel: 5.10.0-35-cloud-amd64 (needs Linux 5.17 or later: bpf_loop (5.17), attach cookies (5.15))"
         );
     }
 

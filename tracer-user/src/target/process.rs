@@ -141,10 +141,17 @@ impl Process {
         fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(1, Iterator::count)
     }
 
-    /// User and system time it has used, all threads, in seconds (`/proc/PID/stat`, fields 14 and 15).
+    /// CPU time that it has used, all threads that ever were, in seconds. A zombie has its own; of a process that was
+    /// reaped it is not known. `/proc/PID/stat` counts in ticks of 10 ms, in which short programs use none.
     pub fn cpu_seconds(&self) -> Option<f64> {
-        let stat = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;
-        cpu_seconds(&stat)
+        let mut clock: libc::clockid_t = 0;
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: two places that the calls write to; the results are checked.
+        let failed = unsafe {
+            libc::clock_getcpuclockid(self.pid as libc::pid_t, &raw mut clock) != 0
+                || libc::clock_gettime(clock, &raw mut time) != 0
+        };
+        (!failed).then_some(time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9)
     }
 
     /// Reads `length` bytes of its memory.
@@ -180,16 +187,6 @@ fn read_proc(pid: u32, file: &str) -> io::Result<String> {
     fs::read(format!("/proc/{pid}/{file}")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn cpu_seconds(stat: &[u8]) -> Option<f64> {
-    // The name in parentheses may contain anything, so fields are counted from the last one.
-    let after_comm = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let fields: Vec<&str> = std::str::from_utf8(&stat[after_comm..]).ok()?.split_ascii_whitespace().collect();
-    let (user, system): (u64, u64) = (fields.get(11)?.parse().ok()?, fields.get(12)?.parse().ok()?);
-    // SAFETY: no pointers.
-    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    Some((user + system) as f64 / ticks as f64)
-}
-
 /// What of `/proc/PID/status` matters here.
 #[derive(Debug, PartialEq, Eq)]
 struct Status {
@@ -223,11 +220,18 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_parentheses_does_not_move_the_fields() {
-        let stat = b"7 (a) b) c) S 1 7 7 0 -1 4194560 100 0 0 0 250 150 0 0 20 0 1 0 5";
-        // SAFETY: no pointers.
-        let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
-        assert_eq!(cpu_seconds(stat), Some(400.0 / ticks));
+    fn cpu_time_of_a_zombie_is_known_and_finer_than_a_tick() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().expect("cat starts");
+        let process = Process::open(child.id()).expect("it runs until its input ends");
+        drop(child.stdin.take());
+        let mut poll = libc::pollfd { fd: process.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd.
+        assert_eq!(unsafe { libc::poll(&raw mut poll, 1, -1) }, 1);
+        let seconds = process.cpu_seconds().expect("a zombie has its times");
+        child.wait().expect("a child of ours");
+        assert!(seconds > 0.0 && seconds < 1.0, "{seconds}");
+        assert_eq!(process.cpu_seconds(), None, "reaped");
     }
 
     #[test]
