@@ -45,6 +45,7 @@ pub struct MappingList(pub u64);
 
 impl MappingList {
     /// The list that comes after this one, in the other half.
+    #[must_use]
     pub const fn next(self, n_mappings: u32) -> Self {
         let generation = (self.0 >> 32).wrapping_add(1) & 0xffff;
         Self((n_mappings as u64 & 0xffff) | ((self.half() as u64 ^ 1) << 16) | (generation << 32))
@@ -149,7 +150,12 @@ pub struct ThreadSlot {
     /// Return hits due for jumps between traced functions; see [`crate::pairing::CallInFlight`].
     pub tail_calls: u32,
     #[doc(hidden)]
-    pub _pad: [u32; 11],
+    pub _pad0: u32,
+    /// Chunks that would pass this address are read so that they end there: the end of the stack's mapping, once met; 0 = not
+    /// met.
+    pub chunk_limit: u64,
+    #[doc(hidden)]
+    pub _pad: [u32; 8],
     /// The walk's return addresses, innermost first.
     pub frames: [u64; limits::MAX_FRAMES],
     /// A piece of the user stack.

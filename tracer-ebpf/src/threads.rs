@@ -65,6 +65,7 @@ fn claim(tid: u32, mask: u32) -> Option<u32> {
         if atomic::compare_exchange_32(&raw mut slot.tid, 0, tid) {
             slot.in_flight = 0;
             slot.chunk_base = 0;
+            slot.chunk_limit = 0;
             return Some(probe.free);
         }
     }

@@ -105,9 +105,41 @@ fn read_word(slot: &mut ThreadSlot, addr: u64) -> Option<u64> {
     read_chunk(slot, addr)
 }
 
+/// Reads a chunk around `addr` and returns its word.
+///
+/// A chunk must not pass the end of the stack's mapping. Where one did, the fault is met once: the end of the address's page is
+/// remembered, and later chunks that would pass it are read so that they end there.
 #[inline(never)]
 fn read_chunk(slot: &mut ThreadSlot, addr: u64) -> Option<u64> {
-    let base = addr.wrapping_sub(8 * WORDS_BELOW);
+    const BYTES: u64 = STACK_CHUNK_BYTES as u64;
+    if addr & 7 != 0 {
+        // SAFETY: the helper checks the address.
+        return unsafe { bpf_probe_read_user(addr as *const u64) }.ok();
+    }
+    let mut base = addr.wrapping_sub(8 * WORDS_BELOW);
+    let limit = slot.chunk_limit;
+    if addr < limit && base.wrapping_add(BYTES) > limit {
+        base = limit.wrapping_sub(BYTES);
+    }
+    if !fill(slot, base) {
+        let page_end = (addr | 4095).wrapping_add(1);
+        slot.chunk_limit = page_end;
+        base = page_end.wrapping_sub(BYTES);
+        if !fill(slot, base) {
+            // A stack of less than a chunk: word by word.
+            slot.chunk_base = 0;
+            // SAFETY: the helper checks the address.
+            return unsafe { bpf_probe_read_user(addr as *const u64) }.ok();
+        }
+    }
+    slot.chunk_base = base;
+    let offset = bound::mask::<{ STACK_CHUNK_BYTES as u64 - 8 }>(addr.wrapping_sub(base)) as usize;
+    // SAFETY: the mask keeps the word inside the chunk.
+    Some(unsafe { slot.chunk.as_ptr().byte_add(offset).read() })
+}
+
+#[inline(always)]
+fn fill(slot: &mut ThreadSlot, base: u64) -> bool {
     // SAFETY: the destination is a whole chunk of a slot.
     let failed = unsafe {
         generated::bpf_probe_read_user(
@@ -116,14 +148,7 @@ fn read_chunk(slot: &mut ThreadSlot, addr: u64) -> Option<u64> {
             base as *const c_void,
         )
     };
-    if failed == 0 {
-        slot.chunk_base = base;
-        return Some(slot.chunk[WORDS_BELOW as usize]);
-    }
-    // Near the end of the stack's mapping a whole chunk is not there; the word may be.
-    slot.chunk_base = 0;
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_user(addr as *const u64) }.ok()
+    failed == 0
 }
 
 #[inline(always)]
