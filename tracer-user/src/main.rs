@@ -45,7 +45,7 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
             set_up(&options);
             runtime()?.block_on(session::run(&command, options)).map(exit)
         }
-        Action::Plan(Target::Pid(pid)) => print(&session::plan_of(Process::open(pid)?)?),
+        Action::Plan(Target::Pid(pid)) => print(&session::plan_of(&Process::open(pid)?)?),
         Action::Plan(Target::File(path)) => {
             let name = path.display();
             let elf = fs::read(&path).with_context(|| format!("failed to read `{name}`"))?;

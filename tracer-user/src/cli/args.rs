@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(parse_size("7"), Ok(7));
         assert!(parse_size("7 parsecs").is_err() && parse_size("-1").is_err() && parse_size("").is_err());
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_mins(2)));
         assert!(parse_duration("0").is_err() && parse_duration("soon").is_err() && parse_duration("-3s").is_err());
         assert!(parse_duration("1e30h").is_err());
     }

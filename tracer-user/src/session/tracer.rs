@@ -526,9 +526,9 @@ fn library_notice(loaded: &LoadedModule, bytes: &[u8]) -> Option<LibraryNotice> 
 ///
 /// # Errors
 /// The process cannot be traced, or has no known allocator.
-pub fn plan_of(process: Process) -> Result<String, TraceError> {
+pub fn plan_of(process: &Process) -> Result<String, TraceError> {
     let mut modules = Modules::default();
-    modules.refresh(&process)?;
+    modules.refresh(process)?;
     let mut text = String::new();
     let mut looked_at: Vec<PathBuf> = Vec::new();
     for loaded in modules.all().iter().filter(|loaded| loaded.module.kind == ModuleKind::File) {
