@@ -108,7 +108,7 @@ pub async fn run(command: &[OsString], options: SessionOptions) -> anyhow::Resul
     // Whatever fails from here on, the program is not left standing.
     let interrupts = follow(&mut session, &mut child, &mut output).await.inspect_err(|_| child.resume())?;
     if session.tracer.process().is_running() {
-        session.tracer.add_note(format!("pid {} was left running", child.pid()));
+        session.tracer.note(format!("pid {} was left running", child.pid()));
     }
     session.finish(&mut output)?;
     Ok(exit_code(&mut child, interrupts))
@@ -239,7 +239,7 @@ impl Session {
         if let Err(error) = self.tracer.refresh()
             && self.tracer.process().is_running()
         {
-            self.tracer.add_note(format!("libraries opened later are not all traced: {error}"));
+            self.tracer.note(format!("libraries opened later are not all traced: {error}"));
         }
     }
 
@@ -248,7 +248,7 @@ impl Session {
         let pid = self.tracer.process().pid;
         let comm = self.tracer.process().comm.clone();
         let mut tracer = Tracer::prepare(Process::open(pid)?, origin, &self.options, &|_| ())?;
-        tracer.add_note(format!("pid {pid} ({comm}) called exec: figures are those of the new program"));
+        tracer.note(format!("pid {pid} ({comm}) called exec: figures are those of the new program"));
         self.notices = tracer.notices()?;
         self.target_ended = pidfd(&tracer)?;
         self.tracer = tracer;
@@ -286,7 +286,7 @@ impl Session {
         drop(notices);
         drop(signals);
         if !tracer.has_sites() {
-            tracer.add_note(tracer.no_allocator().to_string());
+            tracer.note(tracer.no_allocator().to_string());
         }
         let snapshot = tracer.snapshot();
         // The probes go while the names are looked up; either can take seconds.

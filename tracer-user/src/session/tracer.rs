@@ -359,16 +359,12 @@ impl Tracer {
         Ok(())
     }
 
-    fn note(&mut self, note: String) {
+    /// Adds a note to all later snapshots, once.
+    pub fn note(&mut self, note: String) {
         log::info!("{note}");
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
-    }
-
-    /// Adds a note to all later snapshots.
-    pub fn add_note(&mut self, note: String) {
-        self.note(note);
     }
 
     /// All totals, stacks, modules and counters as of now.
