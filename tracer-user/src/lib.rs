@@ -11,10 +11,14 @@ pub mod snapshot;
 
 pub mod symbolize;
 
+pub mod recording;
+
 pub mod analysis;
 
 pub mod report;
 
 pub mod session;
+
+pub mod offline;
 
 pub mod options;

@@ -10,8 +10,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use cli::{Action, Target};
+use cli::{Action, Offline, Target};
 use tracer_user::{
+    offline,
     options::SessionOptions,
     plan,
     session::{self, Ended, SpawnError},
@@ -22,11 +23,43 @@ use tracer_user::{
 const TERMINAL_INTERVAL: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    match act(cli::parse()) {
+    match cli::parse() {
+        Action::Offline(command) => offline(&command),
+        action => live(action),
+    }
+}
+
+/// Commands on recordings: whatever is wrong with their input is one line and exit status 2.
+fn offline(command: &Offline) -> ExitCode {
+    let outcome = match command {
+        Offline::Report(options) => offline::report(options),
+        Offline::Diff(options) => offline::diff(options),
+        Offline::Growth(options) => offline::growth(options),
+        Offline::Annotate(options) => offline::annotate(options),
+        Offline::Verdict(options) => offline::verdict(options),
+        Offline::Export(options) => offline::export(options),
+        Offline::Check(options) => offline::check(options),
+        Offline::Resymbolize(options) => offline::resymbolize(options),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// One line: what failed, and its causes.
+fn complain(error: &anyhow::Error) {
+    eprintln!("memtrace-bpf: {}", tracer_user::report::escaped(&format!("{error:#}")));
+}
+
+fn live(action: Action) -> ExitCode {
+    match act(action) {
         Ok(code) => code,
         Err(error) => {
-            // One line: what failed, and its causes.
-            eprintln!("memtrace-bpf: {}", tracer_user::report::escaped(&format!("{error:#}")));
+            complain(&error);
             ExitCode::from(error.downcast_ref::<SpawnError>().map_or(1, SpawnError::exit_code))
         }
     }
@@ -52,6 +85,7 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
             let plan = plan::plan(&elf).with_context(|| format!("failed to plan probes for `{name}`"))?;
             print(&plan.render(&path.to_string_lossy()))
         }
+        Action::Offline(_) => unreachable!("dispatched in main"),
         Action::Doctor => {
             let checks = host::checks(&host::HostFacts::read());
             print(&host::render(&checks))?;

@@ -16,6 +16,54 @@ pub enum Key {
     Module,
     /// The whole stack.
     Traceback,
+    /// Thread that allocated.
+    Thread,
+}
+
+/// Which of a stack's totals a report is about: its `size` and `count`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum View {
+    /// What is allocated and not freed.
+    #[default]
+    Live,
+    /// What was live at the moment of the highest total.
+    Peak,
+    /// What was ever allocated.
+    Allocated,
+    /// What was ever freed.
+    Freed,
+    /// The same as freed, with the share that had lived less than 1 ms and 1 s.
+    Temporary,
+}
+
+/// Which stacks and lines a report is about, with the meaning of `tracemalloc.Filter`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filters {
+    /// File patterns: a stack stays if it matches any inclusive one (or there is none) and no exclusive one.
+    pub files: Vec<FileFilter>,
+    /// Globs on functions; a stack stays if any matches, or there are none.
+    pub functions: Vec<String>,
+    /// Globs on modules (path or file name); a stack stays if any matches, or there are none.
+    pub modules: Vec<String>,
+    /// All frames of a stack are compared, not only its site.
+    pub all_frames: bool,
+    /// System libraries and language runtimes are left out.
+    pub own_code: bool,
+    /// Largest size of a line.
+    pub max_size: Option<u64>,
+    /// Smallest count of a line.
+    pub min_count: u64,
+}
+
+/// One `tracemalloc.Filter(inclusive, filename_pattern, lineno)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileFilter {
+    /// Keep what matches, or drop it.
+    pub inclusive: bool,
+    /// Glob on the file name.
+    pub pattern: String,
+    /// The line; `None`: any.
+    pub lineno: Option<u32>,
 }
 
 /// What statistics are sorted by, largest first; then by size, count and name.
@@ -48,6 +96,12 @@ pub struct ReportOptions {
     pub top: usize,
     /// What lines stand for.
     pub key: Key,
+    /// Which totals are shown.
+    pub view: View,
+    /// Every frame of a stack counts, not only its site; recursion once.
+    pub cumulative: bool,
+    /// What is left out.
+    pub filters: Filters,
     /// Their order.
     pub sort: Sort,
     /// Frames shown of a stack.
@@ -65,6 +119,9 @@ impl Default for ReportOptions {
         Self {
             top: 10,
             key: Key::default(),
+            view: View::default(),
+            cumulative: false,
+            filters: Filters::default(),
             sort: Sort::default(),
             depth: 16,
             min_size: 0,

@@ -11,15 +11,17 @@ const OWNED_CRATES: [(&str, &str); 4] =
 
 /// A place, and the names that it must not use: everything stays addresses below `symbolize`, nothing above `snapshot`
 /// knows BPF, and a report is a function of its snapshot.
-const FORBIDDEN: [(&str, &[&str]); 9] = [
+const FORBIDDEN: [(&str, &[&str]); 11] = [
     ("target/", &["symbolize", "analysis", "report", "session", "bpf"]),
     ("plan/", &["symbolize", "analysis", "report", "session", "bpf"]),
     ("unwind/", &["symbolize", "analysis", "report", "session", "bpf"]),
     ("bpf/", &["symbolize", "analysis", "report", "session"]),
     ("snapshot/", &["symbolize", "analysis", "report", "session", "bpf"]),
     ("symbolize/", &["bpf", "session"]),
+    ("recording/", &["analysis", "report", "session", "bpf"]),
     ("analysis/", &["bpf", "session"]),
     ("report/", &["bpf", "session"]),
+    ("offline/", &["bpf"]),
     ("options.rs", &["bpf", "session", "cli"]),
 ];
 

@@ -67,11 +67,12 @@ fn totals(current: (u64, u64), peak: (u64, u64), allocated: (u64, u64)) -> Total
         allocated_count: allocated.1,
         freed_bytes: allocated.0 - current.0,
         freed_count: allocated.1 - current.1,
+        ..Totals::default()
     }
 }
 
 fn stack(id: u32, frames: Vec<Frame>, end: StackEnd, totals: Totals) -> StackStats {
-    StackStats { id: StackId(id), stack: Stack { frames, end }, totals }
+    StackStats { id: StackId(id), stack: Arc::new(Stack { frames, end, thread: None }), totals }
 }
 
 const IMGSRV: u32 = 0;
@@ -170,7 +171,7 @@ fn imgsrv() -> (Snapshot, Names) {
             module(ModuleKind::Generated, ""),
         ],
         stacks,
-        notes: Vec::new(),
+        ..Snapshot::default()
     };
     (snapshot, names)
 }

@@ -7,7 +7,6 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
-    time::Duration,
 };
 
 use object::Object;
@@ -17,10 +16,7 @@ use tracer_common::{
     addr::{FileVaddr, FrameAddr, UserAddr},
 };
 use tracer_user::{
-    snapshot::{
-        Counters, Frame, Module, ModuleId, ModuleKind, Overhead, Snapshot, Stack, StackId, StackStats, TargetInfo,
-        Totals,
-    },
+    snapshot::{Frame, Module, ModuleId, ModuleKind, Snapshot, Stack, StackId, StackStats, Totals},
     symbolize::{Attribution, FrameName, Names, NoSymbol, SymbolizeOptions, Symbolizer},
 };
 
@@ -120,20 +116,10 @@ fn snapshot(module: Module, vaddrs: &[u64]) -> Snapshot {
         |&vaddr| Frame { addr: FrameAddr::Exact(UserAddr(vaddr)), location: Some((ModuleId(0), FileVaddr(vaddr))) };
     let stats = |(id, vaddr)| StackStats {
         id: StackId(id),
-        stack: Stack { frames: vec![frame(vaddr)], end: StackEnd::Root },
+        stack: Arc::new(Stack { frames: vec![frame(vaddr)], end: StackEnd::Root, thread: None }),
         totals: Totals::default(),
     };
-    Snapshot {
-        target: TargetInfo::default(),
-        duration: Duration::ZERO,
-        from_start: false,
-        totals: Totals::default(),
-        counters: Counters::default(),
-        overhead: Overhead::default(),
-        modules: vec![Arc::new(module)],
-        stacks: (1..).zip(vaddrs).map(stats).collect(),
-        notes: Vec::new(),
-    }
+    Snapshot { modules: vec![Arc::new(module)], stacks: (1..).zip(vaddrs).map(stats).collect(), ..Snapshot::default() }
 }
 
 /// The names at each of `vaddrs`.

@@ -172,7 +172,7 @@ fn order<'a>(options: &ReportOptions, snapshot: &'a Snapshot, a: &Statistic<'a>,
             file(a).cmp(&file(b)).then_with(|| function(a).cmp(&function(b))).then_with(|| path(a).cmp(&path(b)))
         }
         Key::Function => function(a).cmp(&function(b)).then_with(|| path(a).cmp(&path(b))),
-        Key::Module => path(a).cmp(&path(b)),
+        Key::Module | Key::Thread => path(a).cmp(&path(b)),
     };
     let address = |line: &Statistic<'a>| line.site.map(|site| site.address);
     numbers(b)
@@ -289,7 +289,7 @@ impl<'a, 's> Frames<'a, 's> {
                 Ok(function) => Group::Function(function, file, site.module),
                 Err(_) => address,
             },
-            Key::Module => Group::Module(site.module),
+            Key::Module | Key::Thread => Group::Module(site.module),
             Key::Traceback => {
                 Group::Traceback(stack.iter().map(|&index| self.infos[index as usize].identity).collect(), end)
             }
@@ -305,13 +305,11 @@ impl<'a> FrameInfo<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tracer_common::addr::FrameAddr;
 
     use super::*;
     use crate::{
-        snapshot::{Counters, ModuleKind, Overhead, Stack, StackId, TargetInfo},
+        snapshot::{ModuleKind, Stack, StackId},
         symbolize::NoSymbol,
     };
 
@@ -335,19 +333,13 @@ mod tests {
             stack.push(Frame { addr: FrameAddr::Return(UserAddr(2)), location: Some((ModuleId(n), FileVaddr(1))) });
         }
         let snapshot = Snapshot {
-            target: TargetInfo::default(),
-            duration: Duration::ZERO,
-            from_start: true,
-            totals: Totals::default(),
-            counters: Counters::default(),
-            overhead: Overhead::default(),
             modules,
             stacks: vec![StackStats {
                 id: StackId(1),
-                stack: Stack { frames: stack, end: StackEnd::Root },
+                stack: Arc::new(Stack { frames: stack, end: StackEnd::Root, thread: None }),
                 totals: Totals::default(),
             }],
-            notes: Vec::new(),
+            ..Snapshot::default()
         };
         let attribution = Attribution::new(&[], false).expect("no patterns of a user");
         let found = statistics(&snapshot, &names, &attribution, &ReportOptions::default());

@@ -55,6 +55,8 @@ impl Kernel {
             allocated_count: totals.allocated_count,
             freed_bytes: totals.allocated_bytes - peak.live_bytes,
             freed_count: totals.allocated_count - peak.live_count,
+            freed_within_1ms_count: 0,
+            freed_within_1s_count: 0,
         })
     }
 

@@ -2,8 +2,23 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use tracer_user::options::{DEFAULT_MAX_LIVE_BLOCKS, JsonTarget, Key, Placement, ReportOptions, SessionOptions, Sort};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use tracer_user::{
+    offline,
+    options::{DEFAULT_MAX_LIVE_BLOCKS, JsonTarget, Placement, SessionOptions},
+};
+
+use super::{
+    annotate::AnnotateArgs,
+    check::CheckArgs,
+    diff::DiffArgs,
+    export::ExportArgs,
+    growth::GrowthArgs,
+    report::ReportArgs,
+    resymbolize::ResymbolizeArgs,
+    verdict::VerdictArgs,
+    view::{ViewArgs, parse_duration},
+};
 
 /// What is asked for, validated.
 #[derive(Debug)]
@@ -26,6 +41,29 @@ pub enum Action {
     Plan(Target),
     /// Show what this host offers.
     Doctor,
+    /// Work on a recording.
+    Offline(Offline),
+}
+
+/// A command on recordings.
+#[derive(Debug)]
+pub enum Offline {
+    /// Lines of one snapshot.
+    Report(offline::RecordingReportOptions),
+    /// What changed between two.
+    Diff(offline::DiffOptions),
+    /// Leak suspects.
+    Growth(offline::GrowthOptions),
+    /// A source file with the memory of its lines.
+    Annotate(offline::AnnotateOptions),
+    /// Leak or fragmentation.
+    Verdict(offline::VerdictOptions),
+    /// Forms of other tools.
+    Export(offline::ExportOptions),
+    /// The CI gate.
+    Check(offline::CheckOptions),
+    /// Names, looked up again.
+    Resymbolize(offline::ResymbolizeOptions),
 }
 
 /// What `plan` looks at.
@@ -80,6 +118,22 @@ enum Command {
     Plan(PlanArgs),
     /// Show what this host offers for tracing, and what to do where something is missing
     Doctor,
+    /// Which lines hold the memory at a snapshot of a recording
+    Report(ReportArgs),
+    /// What changed between two snapshots, of one recording or of two
+    Diff(DiffArgs),
+    /// Which sites grow steadily: leak suspects of a recording
+    Growth(GrowthArgs),
+    /// A source file with the memory of each line beside it
+    Annotate(AnnotateArgs),
+    /// Leak or fragmentation: live bytes against resident memory
+    Verdict(VerdictArgs),
+    /// Write a recording in the form of another tool
+    Export(ExportArgs),
+    /// Hold a recording against budgets and a baseline; exit status 3 when one is exceeded
+    Check(CheckArgs),
+    /// Look the names of a recording up again, with more debug files
+    Resymbolize(ResymbolizeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -93,40 +147,10 @@ struct PlanArgs {
     file: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum KeyArg {
-    Lineno,
-    Filename,
-    Function,
-    Module,
-    Traceback,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum SortArg {
-    Size,
-    Count,
-    Peak,
-    Allocated,
-}
-
 #[derive(Debug, Args)]
 struct TraceArgs {
-    /// Lines shown
-    #[arg(long, default_value_t = 10, value_name = "N")]
-    top: usize,
-    /// What a line stands for
-    #[arg(long, value_enum, default_value_t = KeyArg::Lineno)]
-    key: KeyArg,
-    /// Frames shown of a stack
-    #[arg(long, default_value_t = 16, value_name = "N")]
-    depth: usize,
-    /// Order of the lines, largest first
-    #[arg(long, value_enum, default_value_t = SortArg::Size)]
-    sort: SortArg,
-    /// Leave out lines smaller than this (bytes, or with K, M, G)
-    #[arg(long, default_value = "0", value_name = "SIZE", value_parser = parse_size)]
-    min_size: u64,
+    #[command(flatten)]
+    view: ViewArgs,
     /// Write the report as JSON to FILE at the end, or to standard output in place of the text (-)
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
@@ -139,12 +163,6 @@ struct TraceArgs {
     /// Capacity of the table of live blocks; about 96 bytes of kernel memory each
     #[arg(long, default_value_t = DEFAULT_MAX_LIVE_BLOCKS, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 28))]
     max_live_blocks: u32,
-    /// Never attribute memory to functions or files that match (repeatable), as with malloc's own wrappers
-    #[arg(long, value_name = "GLOB")]
-    plumbing: Vec<String>,
-    /// Attribute memory to the innermost frame, whatever it is
-    #[arg(long)]
-    raw_leaf: bool,
     /// Say what is decided (-v), and what the BPF side sees (-vv)
     #[arg(long, short, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -174,6 +192,14 @@ pub fn parse() -> Action {
             Action::Plan(Target::File(file.expect("clap demands one of the two")))
         }
         Some(Command::Doctor) => Action::Doctor,
+        Some(Command::Report(args)) => Action::Offline(Offline::Report(args.validated())),
+        Some(Command::Diff(args)) => Action::Offline(Offline::Diff(args.validated())),
+        Some(Command::Growth(args)) => Action::Offline(Offline::Growth(args.validated())),
+        Some(Command::Annotate(args)) => Action::Offline(Offline::Annotate(args.validated())),
+        Some(Command::Verdict(args)) => Action::Offline(Offline::Verdict(args.validated())),
+        Some(Command::Export(args)) => Action::Offline(Offline::Export(args.validated())),
+        Some(Command::Check(args)) => Action::Offline(Offline::Check(args.validated())),
+        Some(Command::Resymbolize(args)) => Action::Offline(Offline::Resymbolize(args.validated())),
     }
 }
 
@@ -182,31 +208,17 @@ fn options(args: TraceArgs) -> SessionOptions {
         duration: args.duration,
         interval: args.interval,
         max_live_blocks: args.max_live_blocks,
-        report: ReportOptions {
-            top: args.top,
-            key: match args.key {
-                KeyArg::Lineno => Key::Lineno,
-                KeyArg::Filename => Key::Filename,
-                KeyArg::Function => Key::Function,
-                KeyArg::Module => Key::Module,
-                KeyArg::Traceback => Key::Traceback,
-            },
-            sort: match args.sort {
-                SortArg::Size => Sort::Size,
-                SortArg::Count => Sort::Count,
-                SortArg::Peak => Sort::Peak,
-                SortArg::Allocated => Sort::Allocated,
-            },
-            depth: args.depth,
-            min_size: args.min_size,
-            plumbing: args.plumbing,
-            raw_leaf: args.raw_leaf,
-        },
-        json: args.json.map(|path| if path.as_os_str() == "-" { JsonTarget::Stdout } else { JsonTarget::File(path) }),
+        report: args.view.validated(),
+        json: args.json.map(json_target),
         quiet: args.quiet,
         verbose: args.verbose,
         placement: Placement::default(),
     }
+}
+
+/// `-` is standard output.
+pub(super) fn json_target(path: PathBuf) -> JsonTarget {
+    if path.as_os_str() == "-" { JsonTarget::Stdout } else { JsonTarget::File(path) }
 }
 
 /// Says in one line what is wrong with the command line and ends with 2; help and version are printed as clap has them.
@@ -221,41 +233,9 @@ fn usage(error: &clap::Error) -> ! {
     std::process::exit(USAGE_EXIT_CODE);
 }
 
-/// `4096`, `64K`, `1.5MiB`: bytes, powers of 1024.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        unit => return Err(format!("unknown unit `{unit}` (try K, M or G)")),
-    };
-    match digits.trim().parse::<f64>() {
-        Ok(number) if number >= 0.0 && number.is_finite() => Ok((number * factor as f64) as u64),
-        _ => Err(format!("`{text}` is not a size")),
-    }
-}
-
-/// `30`, `1.5s`, `250ms`, `2m`, `1h`; more than zero.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "" | "s" => 1.0,
-        "ms" => 1e-3,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        unit => return Err(format!("unknown unit `{unit}` (try ms, s, m or h)")),
-    };
-    match digits.trim().parse::<f64>().map(|number| Duration::try_from_secs_f64(number * factor)) {
-        Ok(Ok(duration)) if !duration.is_zero() => Ok(duration),
-        _ => Err(format!("`{text}` is not a duration")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::view::parse_size, *};
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -1,5 +1,14 @@
 //! The command line: arguments → options. The only importer of clap.
 
+mod annotate;
 mod args;
+mod check;
+mod diff;
+mod export;
+mod growth;
+mod report;
+mod resymbolize;
+mod verdict;
+mod view;
 
-pub use args::{Action, Target, parse};
+pub use args::{Action, Offline, Target, parse};

@@ -138,6 +138,7 @@ fn report<'a>(snapshot: &'a Snapshot, statistics: &'a Statistics<'a>) -> Report<
             Key::Function => "function",
             Key::Module => "module",
             Key::Traceback => "traceback",
+            Key::Thread => "thread",
         },
         totals: TotalsJson::from(&snapshot.totals),
         counters: CountersJson(&snapshot.counters),

@@ -221,7 +221,7 @@ fn label(site: &Site<'_>, snapshot: &Snapshot, key: Key) -> String {
             Ok(function) => shortened(function),
             Err(_) => position(site.name, site.place(snapshot)),
         },
-        Key::Module => module(),
+        Key::Module | Key::Thread => module(),
     }
 }
 
@@ -256,7 +256,7 @@ fn tail(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
             let module = site.module(snapshot).map(|module| format!("({})", shortened(&module_name(module))));
             [file, module].into_iter().flatten().collect::<Vec<_>>().join(" ")
         }
-        Key::Filename | Key::Module => String::new(),
+        Key::Filename | Key::Module | Key::Thread => String::new(),
     };
     // With the rest of the stack missing, plumbing is all there is to show; without this it would look like the culprit.
     if let Some(reason) = line.largest.stack.end.reason()

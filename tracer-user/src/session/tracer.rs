@@ -377,7 +377,8 @@ impl Tracer {
             .map(|raw| {
                 let frames =
                     raw.frames.iter().map(|addr| Frame { addr: *addr, location: self.modules.locate(addr.lookup()) });
-                StackStats { id: raw.id, stack: Stack { frames: frames.collect(), end: raw.end }, totals: raw.totals }
+                let stack = Stack { frames: frames.collect(), end: raw.end, thread: None };
+                StackStats { id: raw.id, stack: Arc::new(stack), totals: raw.totals }
             })
             .collect();
         let hits = [Counter::HitsEntry, Counter::HitsReturn, Counter::HitsFree].map(|hit| counters.get(hit));
@@ -393,6 +394,10 @@ impl Tracer {
             duration,
             from_start: self.origin == Origin::Child,
             totals,
+            peak_at: None,
+            threads: std::collections::BTreeMap::new(),
+            memory: None,
+            ages: None,
             overhead: Overhead {
                 hits: n_hits,
                 hits_per_second: n_hits as f64 / duration.as_secs_f64().max(1e-9),

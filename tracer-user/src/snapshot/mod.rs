@@ -3,6 +3,6 @@
 mod model;
 
 pub use model::{
-    Counters, Frame, Module, ModuleId, ModuleKind, ModuleMapping, Overhead, Snapshot, Stack, StackId, StackStats,
-    TargetInfo, Totals,
+    AgeCell, Counters, Frame, MappedBytes, Module, ModuleId, ModuleKind, ModuleMapping, Overhead, ProcessMemory,
+    Snapshot, Stack, StackId, StackStats, TargetInfo, Tid, Totals,
 };

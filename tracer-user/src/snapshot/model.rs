@@ -1,6 +1,6 @@
 //! The types of a snapshot. Knows neither BPF nor names.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use tracer_common::{
     abi::StackEnd,
@@ -9,7 +9,7 @@ use tracer_common::{
 };
 
 /// Everything known of one target at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// The traced process.
     pub target: TargetInfo,
@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub from_start: bool,
     /// Sums over all stacks.
     pub totals: Totals,
+    /// When the highest total was reached, since tracing began. `None`: not known.
+    pub peak_at: Option<Duration>,
     /// What was seen, lost, truncated or refused.
     pub counters: Counters,
     /// The tool's own cost.
@@ -27,6 +29,13 @@ pub struct Snapshot {
     pub modules: Vec<Arc<Module>>,
     /// Stacks with their totals, in the order of their ids.
     pub stacks: Vec<StackStats>,
+    /// Names of the target's threads, those that have ended included where they were seen; hostile input. Empty where threads
+    /// are not kept apart ([`Stack::thread`]).
+    pub threads: BTreeMap<Tid, String>,
+    /// What the target's address space held. `None`: not read (it costs the target its mapping lock for a moment).
+    pub memory: Option<ProcessMemory>,
+    /// Live blocks by stack and time of birth. `None`: not read (it takes one look at every block).
+    pub ages: Option<Vec<AgeCell>>,
     /// What was met on the way that a reader should know ("libfoo.so: 3 broken unwind entries"), one line each.
     pub notes: Vec<String>,
 }
@@ -63,6 +72,10 @@ pub struct Totals {
     pub freed_bytes: u64,
     /// Blocks ever freed.
     pub freed_count: u64,
+    /// Of the freed blocks, those that had lived less than 1 ms.
+    pub freed_within_1ms_count: u64,
+    /// Of the freed blocks, those that had lived less than 1 s (those of less than 1 ms included).
+    pub freed_within_1s_count: u64,
 }
 
 impl Totals {
@@ -77,6 +90,8 @@ impl Totals {
             allocated_count,
             freed_bytes,
             freed_count,
+            freed_within_1ms_count,
+            freed_within_1s_count,
         } = other;
         self.current_bytes = self.current_bytes.saturating_add(*current_bytes);
         self.current_count = self.current_count.saturating_add(*current_count);
@@ -86,6 +101,8 @@ impl Totals {
         self.allocated_count = self.allocated_count.saturating_add(*allocated_count);
         self.freed_bytes = self.freed_bytes.saturating_add(*freed_bytes);
         self.freed_count = self.freed_count.saturating_add(*freed_count);
+        self.freed_within_1ms_count = self.freed_within_1ms_count.saturating_add(*freed_within_1ms_count);
+        self.freed_within_1s_count = self.freed_within_1s_count.saturating_add(*freed_within_1s_count);
     }
 }
 
@@ -172,12 +189,24 @@ impl ModuleMapping {
 pub struct StackId(pub u32);
 
 /// A call chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Stack {
     /// Innermost first; the allocator's own frame is not part of it. Empty when the stack could not be stored.
     pub frames: Vec<Frame>,
     /// How the walk ended; anything but `Root` is a truncated stack.
     pub end: StackEnd,
+    /// The thread that allocated. `None`: threads are not kept apart in this session.
+    pub thread: Option<Tid>,
+}
+
+/// A thread's id in the initial namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tid(pub u32);
+
+impl fmt::Display for Tid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// One frame: the address and the module it lies in.
@@ -194,8 +223,51 @@ pub struct Frame {
 pub struct StackStats {
     /// The kernel's id.
     pub id: StackId,
-    /// The call chain.
-    pub stack: Stack,
+    /// The call chain; shared by the snapshots of a recording.
+    pub stack: Arc<Stack>,
     /// Bytes and blocks; `peak_*` are those live at the *target's* peak.
     pub totals: Totals,
+}
+
+/// What an address space held at one moment, by kind of mapping (`/proc/PID/smaps`, Documentation/filesystems/proc.rst).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessMemory {
+    /// glibc's main heap: the mapping called `[heap]`.
+    pub heap: MappedBytes,
+    /// Heaps of glibc's other arenas.
+    pub arenas: MappedBytes,
+    /// Other anonymous private memory: large blocks, other allocators, plain mmap.
+    pub anonymous: MappedBytes,
+    /// Stacks of all threads.
+    pub stacks: MappedBytes,
+    /// Mapped files, the pages that the process wrote included.
+    pub files: MappedBytes,
+    /// What is none of these: shared memory, the vdso.
+    pub other: MappedBytes,
+}
+
+/// One kind of mapping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MappedBytes {
+    /// Address space.
+    pub size_bytes: u64,
+    /// Of this, resident.
+    pub rss_bytes: u64,
+    /// Resident, shared pages divided by the number of their users.
+    pub pss_bytes: u64,
+    /// Number of mappings.
+    pub n_mappings: u64,
+}
+
+/// Live blocks of one stack that were allocated between two snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgeCell {
+    /// Their stack.
+    pub stack: StackId,
+    /// Number of snapshots taken before they were allocated.
+    pub generation: u32,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many.
+    pub count: u64,
 }

@@ -1,0 +1,32 @@
+//! Arguments of `annotate`.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::Args;
+use tracer_user::{offline::AnnotateOptions, recording::Reference};
+
+use super::view::ViewArgs;
+
+/// What `annotate` takes.
+#[derive(Debug, Args)]
+pub(super) struct AnnotateArgs {
+    /// Recording, and the snapshot by label, number, start, end or peak [default: end]
+    #[arg(value_name = "REC[@SNAPSHOT]")]
+    reference: OsString,
+    /// The source file.
+    #[arg(value_name = "SOURCE")]
+    source: PathBuf,
+    #[command(flatten)]
+    view: ViewArgs,
+}
+
+impl AnnotateArgs {
+    /// The validated options.
+    pub(super) fn validated(self) -> AnnotateOptions {
+        AnnotateOptions {
+            reference: Reference::parse(&self.reference),
+            source: self.source,
+            report: self.view.validated(),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The arguments that say what a report shows: key, view, order, filters. Every command that reports has them.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use tracer_user::options::{FileFilter, Filters, Key, ReportOptions, Sort, View};
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum KeyArg {
+    Lineno,
+    Filename,
+    Function,
+    Module,
+    Traceback,
+    Thread,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SortArg {
+    Size,
+    Count,
+    Peak,
+    Allocated,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ViewArg {
+    Live,
+    Peak,
+    Allocated,
+    Freed,
+    Temporary,
+}
+
+/// What a report shows.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(super) struct ViewArgs {
+    /// Lines shown
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    top: usize,
+    /// What a line stands for
+    #[arg(long, value_enum, default_value_t = KeyArg::Lineno)]
+    key: KeyArg,
+    /// Frames shown of a stack
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    depth: usize,
+    /// Order of the lines, largest first
+    #[arg(long, value_enum, default_value_t = SortArg::Size)]
+    sort: SortArg,
+    /// Leave out lines smaller than this (bytes, or with K, M, G)
+    #[arg(long, default_value = "0", value_name = "SIZE", value_parser = parse_size)]
+    min_size: u64,
+    /// Which totals are shown
+    #[arg(long, value_enum, default_value_t = ViewArg::Live)]
+    view: ViewArg,
+    /// Count every frame of a stack, not only its site (recursion once)
+    #[arg(long)]
+    cumulative: bool,
+    /// Keep only stacks whose site lies in a file that matches (repeatable)
+    #[arg(long, value_name = "GLOB[:LINE]", value_parser = parse_pattern)]
+    include: Vec<(String, Option<u32>)>,
+    /// Leave out stacks whose site lies in a file that matches (repeatable)
+    #[arg(long, value_name = "GLOB[:LINE]", value_parser = parse_pattern)]
+    exclude: Vec<(String, Option<u32>)>,
+    /// Compare filters with all frames of a stack, not only its site
+    #[arg(long)]
+    all_frames: bool,
+    /// Keep only stacks whose site is a function that matches (repeatable)
+    #[arg(long, value_name = "GLOB")]
+    function: Vec<String>,
+    /// Keep only stacks whose site lies in a module that matches, by path or file name (repeatable)
+    #[arg(long, value_name = "GLOB")]
+    module: Vec<String>,
+    /// Leave out system libraries and language runtimes
+    #[arg(long)]
+    own_code: bool,
+    /// Leave out lines larger than this
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_size: Option<u64>,
+    /// Leave out lines with fewer blocks than this
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    min_count: u64,
+    /// Never attribute memory to functions or files that match (repeatable), as with malloc's own wrappers
+    #[arg(long, value_name = "GLOB")]
+    plumbing: Vec<String>,
+    /// Attribute memory to the innermost frame, whatever it is
+    #[arg(long)]
+    raw_leaf: bool,
+}
+
+impl ViewArgs {
+    /// The options of the reports.
+    pub(super) fn validated(self) -> ReportOptions {
+        let file_filter = |inclusive| move |(pattern, lineno)| FileFilter { inclusive, pattern, lineno };
+        let included = self.include.into_iter().map(file_filter(true));
+        ReportOptions {
+            top: self.top,
+            key: match self.key {
+                KeyArg::Lineno => Key::Lineno,
+                KeyArg::Filename => Key::Filename,
+                KeyArg::Function => Key::Function,
+                KeyArg::Module => Key::Module,
+                KeyArg::Traceback => Key::Traceback,
+                KeyArg::Thread => Key::Thread,
+            },
+            view: match self.view {
+                ViewArg::Live => View::Live,
+                ViewArg::Peak => View::Peak,
+                ViewArg::Allocated => View::Allocated,
+                ViewArg::Freed => View::Freed,
+                ViewArg::Temporary => View::Temporary,
+            },
+            cumulative: self.cumulative,
+            filters: Filters {
+                files: included.chain(self.exclude.into_iter().map(file_filter(false))).collect(),
+                functions: self.function,
+                modules: self.module,
+                all_frames: self.all_frames,
+                own_code: self.own_code,
+                max_size: self.max_size,
+                min_count: self.min_count,
+            },
+            sort: match self.sort {
+                SortArg::Size => Sort::Size,
+                SortArg::Count => Sort::Count,
+                SortArg::Peak => Sort::Peak,
+                SortArg::Allocated => Sort::Allocated,
+            },
+            depth: self.depth,
+            min_size: self.min_size,
+            plumbing: self.plumbing,
+            raw_leaf: self.raw_leaf,
+        }
+    }
+}
+
+/// `src/*.c`, `src/cache.c:21`: a glob, and a line after the last colon if that is a number.
+fn parse_pattern(text: &str) -> Result<(String, Option<u32>), String> {
+    if text.is_empty() {
+        return Err("an empty pattern matches nothing".to_owned());
+    }
+    match text.rsplit_once(':') {
+        Some((pattern, line)) if !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok((pattern.to_owned(), Some(line.parse().map_err(|_| format!("`{line}` is not a line number"))?)))
+        }
+        _ => Ok((text.to_owned(), None)),
+    }
+}
+
+/// `4096`, `64K`, `1.5MiB`: bytes, powers of 1024.
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        unit => return Err(format!("unknown unit `{unit}` (try K, M or G)")),
+    };
+    match digits.trim().parse::<f64>() {
+        Ok(number) if number >= 0.0 && number.is_finite() => Ok((number * factor as f64) as u64),
+        _ => Err(format!("`{text}` is not a size")),
+    }
+}
+
+/// `30`, `1.5s`, `250ms`, `2m`, `1h`; more than zero.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" | "s" => 1.0,
+        "ms" => 1e-3,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        unit => return Err(format!("unknown unit `{unit}` (try ms, s, m or h)")),
+    };
+    match digits.trim().parse::<f64>().map(|number| Duration::try_from_secs_f64(number * factor)) {
+        Ok(Ok(duration)) if !duration.is_zero() => Ok(duration),
+        _ => Err(format!("`{text}` is not a duration")),
+    }
+}

@@ -1,0 +1,20 @@
+//! Commands on recordings: open, select, filter, analyse, render. They need neither root nor the machine of the recording.
+
+mod annotate;
+mod check;
+mod diff;
+mod export;
+mod growth;
+mod open;
+mod report;
+mod resymbolize;
+mod verdict;
+
+pub use annotate::{AnnotateOptions, annotate};
+pub use check::{CheckOptions, check};
+pub use diff::{DiffOptions, diff};
+pub use export::{ExportOptions, export};
+pub use growth::{GrowthOptions, growth};
+pub use report::{RecordingReportOptions, report};
+pub use resymbolize::{ResymbolizeOptions, resymbolize};
+pub use verdict::{VerdictOptions, verdict};

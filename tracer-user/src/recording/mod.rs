@@ -1,0 +1,10 @@
+//! A recording: the named, time-stamped snapshots of one session, sharing their stacks, modules and names, and the series of
+//! totals between them. Works without root, on any machine.
+
+mod builder;
+mod model;
+mod select;
+
+pub use builder::Builder;
+pub use model::{Mark, Recording, Sample, SessionInfo, SnapshotInfo, SnapshotMeta, Trigger, Which};
+pub use select::{Reference, SelectError};

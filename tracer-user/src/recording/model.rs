@@ -1,0 +1,277 @@
+//! What a recording holds. Plain data; how it lies in a file is the business of the file format.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use crate::{
+    snapshot::{
+        AgeCell, Counters, Module, Overhead, ProcessMemory, Snapshot, Stack, StackId, StackStats, TargetInfo, Tid,
+        Totals,
+    },
+    symbolize::Names,
+};
+
+/// Everything kept of one session.
+#[derive(Clone, Debug, Default)]
+pub struct Recording {
+    /// What was recorded, where and how.
+    pub session: SessionInfo,
+    /// All modules that frames lie in, by [`crate::snapshot::ModuleId`].
+    pub modules: Vec<Arc<Module>>,
+    /// All stacks; a [`StackId`] of this recording's snapshots is an index here.
+    pub stacks: Vec<Arc<Stack>>,
+    /// Names of threads, where threads are kept apart; hostile input.
+    pub threads: BTreeMap<Tid, String>,
+    /// The snapshots, in the order of time.
+    pub snapshots: Vec<SnapshotInfo>,
+    /// Totals and memory over time, in the order of time.
+    pub series: Vec<Sample>,
+    /// What users marked, and what the session noted in time ("paused"), in the order of time.
+    pub marks: Vec<Mark>,
+    /// Names of all frames, as far as they were resolved.
+    pub names: Names,
+    /// What is wrong with the recording ("ends in the middle of snapshot 8: the tracer was killed"), one line each.
+    pub problems: Vec<String>,
+    pub(super) changes: Vec<Changes>,
+}
+
+/// What changed from one snapshot to the next.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Changes {
+    /// Stacks whose totals changed, with the new ones.
+    pub(super) totals: Vec<(StackId, Totals)>,
+    /// Live blocks by age at this snapshot, all of them.
+    pub(super) ages: Option<Vec<AgeCell>>,
+}
+
+/// One session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// Version of memtrace-bpf that wrote the recording.
+    pub version: String,
+    /// Kernel release and architecture of the host.
+    pub host: String,
+    /// When tracing began, in nanoseconds since 1970 (UTC).
+    pub started_unix_ns: u64,
+    /// The command line of `run`; empty after an attach. Hostile input.
+    pub command: Vec<String>,
+    /// The traced process.
+    pub target: TargetInfo,
+    /// Whether tracing began with the process, so that every block was seen.
+    pub from_start: bool,
+    /// Whether stacks of different threads are kept apart.
+    pub by_thread: bool,
+}
+
+/// Why a snapshot was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Trigger {
+    /// Tracing began.
+    #[default]
+    Start = 0,
+    /// The session ended.
+    End = 1,
+    /// `--snapshot-every`.
+    Interval = 2,
+    /// `--snapshot-on-growth`.
+    Growth = 3,
+    /// SIGUSR1.
+    Signal = 4,
+    /// `memtrace-bpf snapshot`.
+    Command = 5,
+    /// A key on the terminal.
+    Key = 6,
+    /// The target is about to become another program.
+    Exec = 7,
+    /// Tracing paused.
+    Pause = 8,
+}
+
+impl Trigger {
+    /// Every trigger, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Start,
+        Self::End,
+        Self::Interval,
+        Self::Growth,
+        Self::Signal,
+        Self::Command,
+        Self::Key,
+        Self::Exec,
+        Self::Pause,
+    ];
+
+    /// The name in reports and exports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::End => "end",
+            Self::Interval => "interval",
+            Self::Growth => "growth",
+            Self::Signal => "signal",
+            Self::Command => "command",
+            Self::Key => "key",
+            Self::Exec => "exec",
+            Self::Pause => "pause",
+        }
+    }
+}
+
+/// What a session knows of a snapshot beside the snapshot itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotMeta {
+    /// Why it was taken.
+    pub trigger: Trigger,
+    /// The name given by the user; hostile input (any user that owns the session may send it).
+    pub label: Option<String>,
+    /// When it was taken, in nanoseconds since 1970 (UTC).
+    pub unix_ns: u64,
+}
+
+/// One snapshot without its stacks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SnapshotInfo {
+    /// Why, when and under which name it was taken.
+    pub meta: SnapshotMeta,
+    /// Time since tracing began.
+    pub at: Duration,
+    /// The target as it was then.
+    pub target: TargetInfo,
+    /// Sums over all stacks.
+    pub totals: Totals,
+    /// When the highest total was reached, since tracing began.
+    pub peak_at: Option<Duration>,
+    /// What was seen, lost, truncated or refused until then.
+    pub counters: Counters,
+    /// The tool's own cost until then.
+    pub overhead: Overhead,
+    /// What the address space held.
+    pub memory: Option<ProcessMemory>,
+    /// Notes until then.
+    pub notes: Vec<String>,
+}
+
+impl SnapshotInfo {
+    /// What the snapshot is called in messages: its label, else its trigger.
+    pub fn name(&self) -> &str {
+        self.meta.label.as_deref().unwrap_or_else(|| self.meta.trigger.name())
+    }
+}
+
+/// Totals and memory at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Time since tracing began.
+    pub at: Duration,
+    /// Sums over all stacks; rates are differences of two samples.
+    pub totals: Totals,
+    /// The target's resident memory in bytes (`/proc/PID/statm`).
+    pub rss_bytes: Option<u64>,
+    /// The same, shared pages divided by the number of their users; read at snapshots only.
+    pub pss_bytes: Option<u64>,
+    /// Address space of the heap mappings in bytes (`[heap]` and glibc's arenas); read at snapshots only.
+    pub heap_size_bytes: Option<u64>,
+    /// Probes are detached: totals stand still and miss what happens.
+    pub paused: bool,
+}
+
+/// A moment with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Time since tracing began.
+    pub at: Duration,
+    /// What is said of it; hostile input.
+    pub text: String,
+}
+
+/// A snapshot of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// By its place in [`Recording::snapshots`].
+    Index(usize),
+    /// The moment of the highest total: what the last snapshot knows of the peak, as if it had been taken then.
+    Peak,
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Numbers are what `Reference` understands.
+            Self::Index(index) => write!(f, "{index}"),
+            Self::Peak => f.write_str("peak"),
+        }
+    }
+}
+
+impl Recording {
+    /// A whole snapshot. Stacks that never allocated until then are left out. At [`Which::Peak`] every stack's current figures
+    /// are those at the peak, and freed is allocated less those, though blocks allocated later count too.
+    ///
+    /// # Panics
+    /// The snapshot is not there.
+    pub fn snapshot(&self, which: Which) -> Snapshot {
+        let index = match which {
+            Which::Index(index) => index,
+            Which::Peak => self.snapshots.len() - 1,
+        };
+        let mut all = Vec::new();
+        self.each_until(index, |_, totals| all.clone_from(&totals.to_vec()));
+        let info = &self.snapshots[index];
+        let mut snapshot = Snapshot {
+            target: info.target.clone(),
+            duration: info.at,
+            from_start: self.session.from_start,
+            totals: info.totals,
+            peak_at: info.peak_at,
+            counters: info.counters.clone(),
+            overhead: info.overhead,
+            modules: self.modules.clone(),
+            threads: self.threads.clone(),
+            memory: info.memory,
+            ages: self.changes[index].ages.clone(),
+            stacks: (0..)
+                .zip(&all)
+                .filter(|(_, totals)| totals.allocated_count > 0)
+                .map(|(id, totals)| StackStats {
+                    id: StackId(id),
+                    stack: Arc::clone(&self.stacks[id as usize]),
+                    totals: *totals,
+                })
+                .collect(),
+            notes: info.notes.clone(),
+        };
+        if which == Which::Peak {
+            let at_peak = |totals: &mut Totals| {
+                totals.current_bytes = totals.peak_bytes;
+                totals.current_count = totals.peak_count;
+            };
+            at_peak(&mut snapshot.totals);
+            snapshot.stacks.iter_mut().for_each(|stack| at_peak(&mut stack.totals));
+            snapshot.duration = info.peak_at.unwrap_or(info.at);
+            (snapshot.memory, snapshot.ages) = (None, None);
+        }
+        snapshot
+    }
+
+    /// Visits the totals of every stack at every snapshot, in the order of time: the snapshot's index, and totals by
+    /// [`StackId`] (stacks not yet seen are left out at the end or zero).
+    pub fn each_snapshot(&self, visit: impl FnMut(usize, &[Totals])) {
+        if let Some(last) = self.snapshots.len().checked_sub(1) {
+            self.each_until(last, visit);
+        }
+    }
+
+    fn each_until(&self, last: usize, mut visit: impl FnMut(usize, &[Totals])) {
+        let mut all: Vec<Totals> = Vec::new();
+        for (index, changes) in self.changes.iter().enumerate().take(last + 1) {
+            for (id, totals) in &changes.totals {
+                let at = id.0 as usize;
+                if at >= all.len() {
+                    all.resize(at + 1, Totals::default());
+                }
+                all[at] = *totals;
+            }
+            visit(index, &all);
+        }
+    }
+}
