@@ -124,7 +124,6 @@ fn lifetimes_and_the_time_of_the_peak_are_the_targets_own() -> Result<()> {
 #[test]
 fn ages_are_counted_by_the_snapshots_before_a_birth() -> Result<()> {
     let mut target = Target::start::<&str>(&Program::c("steps").build()?, &[])?;
-    // As many as the table may hold: some blocks are spilled.
     let tracer = trace(&target, &SessionOptions { max_live_blocks: 6000, ..options() })?;
     let mut taken_at = Vec::new();
     for (made, freed) in [(1000, 0), (2000, 500), (3000, 1000)] {
@@ -144,7 +143,7 @@ fn ages_are_counted_by_the_snapshots_before_a_birth() -> Result<()> {
     Ok(())
 }
 
-/// A million blocks of random sizes, some hundreds of them spilled: the cells sum to the totals, stack by stack.
+/// As many blocks as the table may hold: the cells sum to the totals, stack by stack.
 #[test]
 fn ages_sum_to_the_totals_of_each_stack() -> Result<()> {
     let program = Program::c("many_stacks").variant("threads", &["-pthread"]).build()?;
@@ -193,10 +192,13 @@ fn a_paused_target_runs_its_own_code_and_is_traced_again_afterwards() -> Result<
     ensure!(!tracer.is_paused());
     ensure!(check_code_is_as_in_files(target.pid()).is_err(), "no probe is back");
     step(&mut target, 300)?;
-    // 20 of the first hundred, of which 30 are gone unseen already.
+    // Of the first hundred, after the 30 that went unseen.
     step(&mut target, -20)?;
     let resumed = tracer.snapshot();
-    ensure!(current(&resumed) == (380 * 123, 380), "{:?}", resumed.totals);
+    // Of those 30 as many are known to be gone as had their address handed out again.
+    let known_gone = resumed.counters.get(Counter::MissedFrees);
+    let live = 100 + 300 - 20 - known_gone;
+    ensure!(known_gone <= 30 && current(&resumed) == (live * 123, live), "{known_gone}, {:?}", resumed.totals);
     ensure!(resumed.counters.get(Counter::HitsPaused) == 0 && resumed.counters.get(Counter::LostReturns) == 0);
     let notes: Vec<_> = resumed.notes.iter().filter(|note| note.starts_with("paused ")).collect();
     ensure!(notes.len() == 1 && notes[0].starts_with("paused from "), "{notes:?}");
@@ -207,7 +209,7 @@ fn a_paused_target_runs_its_own_code_and_is_traced_again_afterwards() -> Result<
     tracer.resume()?;
     step(&mut target, 7)?;
     let again = tracer.snapshot();
-    ensure!(current(&again) == (387 * 123, 387), "{:?}", again.totals);
+    ensure!(again.totals.allocated_count == 407, "{:?}", again.totals);
     Ok(())
 }
 
