@@ -152,6 +152,8 @@ pub struct SessionOptions {
     pub interval: Option<Duration>,
     /// Capacity of the table of live blocks.
     pub max_live_blocks: u32,
+    /// Stacks of different threads are kept apart.
+    pub by_thread: bool,
     /// How reports are made.
     pub report: ReportOptions,
     /// Machine-readable report.

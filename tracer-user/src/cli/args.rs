@@ -208,6 +208,7 @@ fn options(args: TraceArgs) -> SessionOptions {
         duration: args.duration,
         interval: args.interval,
         max_live_blocks: args.max_live_blocks,
+        by_thread: false,
         report: args.view.validated(),
         json: args.json.map(json_target),
         quiet: args.quiet,

@@ -323,6 +323,7 @@ mod tests {
         Counter::Unwound,
         Counter::SampledNs,
         Counter::SampledRuns,
+        Counter::Reallocs,
         // Printed beside `BlocksFull`.
         Counter::BlocksFullBytes,
     ];
