@@ -210,13 +210,7 @@ fn snapshot_of(traces: &[Trace], view: View, build: u8) -> (Snapshot, Names) {
             stacks.push(StackStats { id, stack: Arc::new(stack), totals: Totals::default() });
             stacks.len() - 1
         });
-        let totals = &mut stacks[at].totals;
-        let (bytes, count) = match view {
-            View::Live => (&mut totals.current_bytes, &mut totals.current_count),
-            View::Peak => (&mut totals.peak_bytes, &mut totals.peak_count),
-            View::Allocated => (&mut totals.allocated_bytes, &mut totals.allocated_count),
-            View::Freed | View::Temporary => (&mut totals.freed_bytes, &mut totals.freed_count),
-        };
+        let (bytes, count) = figures(&mut stacks[at].totals, view);
         *bytes += trace.size;
         *count += 1;
     }
@@ -285,8 +279,7 @@ fn check(case: &Case, oracle: &mut Oracle) -> Result<(), TestCaseError> {
     let (new, new_names) = if case.same_recording {
         let mut both = case.old.clone();
         both.extend(case.new.iter().cloned());
-        let (_, names) = snapshot_of(&both, case.view, 1);
-        (snapshot_of(&both, case.view, 1).0, names)
+        snapshot_of(&both, case.view, 1)
     } else {
         snapshot_of(&case.new, case.view, 2)
     };
@@ -333,26 +326,21 @@ fn check(case: &Case, oracle: &mut Oracle) -> Result<(), TestCaseError> {
 /// Takes the blocks of `old` out of those of both, which leaves the stacks of both: a recording knows them all.
 fn less(mut both: Snapshot, old: &Snapshot, view: View) -> Snapshot {
     for stack in &old.stacks {
-        let totals = &mut both.stacks[stack.id.0 as usize].totals;
-        let (bytes, count) = (view.size(&stack.totals), view.count(&stack.totals));
-        match view {
-            View::Live => {
-                (totals.current_bytes, totals.current_count) =
-                    (totals.current_bytes - bytes, totals.current_count - count)
-            }
-            View::Peak => {
-                (totals.peak_bytes, totals.peak_count) = (totals.peak_bytes - bytes, totals.peak_count - count)
-            }
-            View::Allocated => {
-                (totals.allocated_bytes, totals.allocated_count) =
-                    (totals.allocated_bytes - bytes, totals.allocated_count - count);
-            }
-            View::Freed | View::Temporary => {
-                (totals.freed_bytes, totals.freed_count) = (totals.freed_bytes - bytes, totals.freed_count - count);
-            }
-        }
+        let (bytes, count) = figures(&mut both.stacks[stack.id.0 as usize].totals, view);
+        *bytes -= view.size(&stack.totals);
+        *count -= view.count(&stack.totals);
     }
     both
+}
+
+/// The bytes and the blocks that a view is about.
+const fn figures(totals: &mut Totals, view: View) -> (&mut u64, &mut u64) {
+    match view {
+        View::Live => (&mut totals.current_bytes, &mut totals.current_count),
+        View::Peak => (&mut totals.peak_bytes, &mut totals.peak_count),
+        View::Allocated => (&mut totals.allocated_bytes, &mut totals.allocated_count),
+        View::Freed | View::Temporary => (&mut totals.freed_bytes, &mut totals.freed_count),
+    }
 }
 
 #[test]
