@@ -3,5 +3,8 @@
 pub(crate) mod format;
 
 pub use format::escaped;
+pub mod diff;
+pub mod diff_json;
 pub mod json;
+pub mod snapshots;
 pub mod text;
