@@ -2,6 +2,7 @@
 
 mod format;
 
+pub mod export;
 pub use format::escaped;
 pub mod json;
 pub mod text;

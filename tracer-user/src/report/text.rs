@@ -104,7 +104,7 @@ fn header(snapshot: &Snapshot) -> String {
 }
 
 /// What is missing and by how much; then the share of stacks that are truncated.
-fn losses(snapshot: &Snapshot) -> String {
+pub(super) fn losses(snapshot: &Snapshot) -> String {
     let counters = &snapshot.counters;
     let from_start = if snapshot.from_start { LOSSES_FROM_START } else { &[] };
     let lost: Vec<String> = LOSSES
