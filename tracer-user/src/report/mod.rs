@@ -2,6 +2,7 @@
 
 pub(crate) mod format;
 
+pub mod export;
 pub use format::escaped;
 pub mod diff;
 pub mod diff_json;
