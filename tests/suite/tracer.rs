@@ -35,7 +35,7 @@ fn trace(target: &Target, options: &SessionOptions) -> Result<Tracer> {
     Ok(tracer)
 }
 
-/// Lets `steps.c` do one step.
+/// Lets `made_by_number.c` do one step.
 fn step(target: &mut Target, n: i64) -> Result<()> {
     target.say(&n.to_string())?;
     let answer = target.hear()?;
@@ -123,7 +123,7 @@ fn lifetimes_and_the_time_of_the_peak_are_the_targets_own() -> Result<()> {
 
 #[test]
 fn ages_are_counted_by_the_snapshots_before_a_birth() -> Result<()> {
-    let mut target = Target::start::<&str>(&Program::c("steps").build()?, &[])?;
+    let mut target = Target::start::<&str>(&Program::c("made_by_number").build()?, &[])?;
     let tracer = trace(&target, &SessionOptions { max_live_blocks: 6000, ..options() })?;
     let mut taken_at = Vec::new();
     for (made, freed) in [(1000, 0), (2000, 500), (3000, 1000)] {
@@ -173,7 +173,7 @@ fn ages_sum_to_the_totals_of_each_stack() -> Result<()> {
 
 #[test]
 fn a_paused_target_runs_its_own_code_and_is_traced_again_afterwards() -> Result<()> {
-    let mut target = Target::start::<&str>(&Program::c("steps").build()?, &[])?;
+    let mut target = Target::start::<&str>(&Program::c("made_by_number").build()?, &[])?;
     let mut tracer = trace(&target, &options())?;
     step(&mut target, 100)?;
     ensure!(check_code_is_as_in_files(target.pid()).is_err(), "no probe is seen where there are some");
@@ -234,7 +234,7 @@ fn a_call_in_flight_at_a_pause_hides_nothing_afterwards() -> Result<()> {
 
 #[test]
 fn a_tracer_that_starts_paused_touches_the_target_only_when_it_resumes() -> Result<()> {
-    let mut target = Target::start::<&str>(&Program::c("steps").build()?, &[])?;
+    let mut target = Target::start::<&str>(&Program::c("made_by_number").build()?, &[])?;
     let process = Process::open(target.pid())?;
     let mut tracer = Tracer::prepare_paused(process, Origin::Attached, &options(), &|_| ())?;
     ensure!(tracer.is_paused() && tracer.has_sites());
