@@ -9,6 +9,7 @@ use std::{
     path::Path,
     process::{ChildStdout, Command, Stdio},
     sync::mpsc,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -143,9 +144,11 @@ impl Tracing {
 
     /// Waits for a line of its log that contains `text`; those before it are forgotten. The line.
     pub fn await_log(&self, text: &str) -> Result<String> {
+        let until = Instant::now() + TIME_OUT;
         let mut before = String::new();
         loop {
-            let line = self.log.recv_timeout(TIME_OUT).with_context(|| format!("no `{text}` after:\n{before}"))?;
+            let left = until.saturating_duration_since(Instant::now());
+            let line = self.log.recv_timeout(left).with_context(|| format!("no `{text}` after:\n{before}"))?;
             if line.contains(text) {
                 return Ok(line);
             }

@@ -30,10 +30,12 @@ fn steps() -> Result<Target> {
     Target::start::<&str>(&Program::c("steps").build()?, &[])
 }
 
-/// Attaches with a recording at `file`.
+/// Attaches with a recording at `file`, and comes back when its first snapshot is taken.
 fn record(target: &Target, file: &Path, options: &[&str]) -> Result<Tracing> {
     let file = file.to_str().context("a plain path")?;
-    Tracing::attach(target.pid(), &[&["--record", file], options].concat())
+    let tracing = Tracing::attach(target.pid(), &[&["--record", file], options].concat())?;
+    tracing.await_log("(start)")?;
+    Ok(tracing)
 }
 
 /// Asks the session with this target; it must do as asked.
