@@ -72,11 +72,11 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
             if options.interval.is_none() && io::stdout().is_terminal() && io::stderr().is_terminal() {
                 options.interval = Some(TERMINAL_INTERVAL);
             }
-            runtime()?.block_on(session::attach(pid, options)).map(exit)
+            runtime()?.block_on(session::attach(pid, options)).map(|ended| exit(&ended))
         }
         Action::Run { command, options } => {
             set_up(&options);
-            runtime()?.block_on(session::run(&command, options)).map(exit)
+            runtime()?.block_on(session::run(&command, options)).map(|ended| exit(&ended))
         }
         Action::Plan(Target::Pid(pid)) => print(&session::plan_of(&Process::open(pid)?)?),
         Action::Plan(Target::File(path)) => {
@@ -85,6 +85,8 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
             let plan = plan::plan(&elf).with_context(|| format!("failed to plan probes for `{name}`"))?;
             print(&plan.render(&path.to_string_lossy()))
         }
+        Action::Ask { session, request } => print(&format!("{}\n", session::control::ask(session, &request)?)),
+        Action::Sessions => sessions(),
         Action::Offline(_) => unreachable!("dispatched in main"),
         Action::Doctor => {
             let checks = host::checks(&host::HostFacts::read());
@@ -92,6 +94,24 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
             Ok(if host::is_usable(&checks) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
+}
+
+/// One line a session; what is wrong with one is no reason to hide the others.
+fn sessions() -> anyhow::Result<ExitCode> {
+    let sessions = session::control::sessions();
+    if sessions.is_empty() {
+        return print("no session is running\n");
+    }
+    let mut text = String::new();
+    for (pid, status) in sessions {
+        let line = match status {
+            Ok(status) => status.to_string(),
+            Err(error) => format!("pid {pid}: {error:#}"),
+        };
+        text.push_str(&tracer_user::report::escaped(&line));
+        text.push('\n');
+    }
+    print(&text)
 }
 
 fn set_up(options: &SessionOptions) {
@@ -126,8 +146,9 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the event loop")
 }
 
-fn exit(Ended(code): Ended) -> ExitCode {
-    ExitCode::from(code)
+/// Where a gate would look at the recording before the exit status is chosen.
+fn exit(ended: &Ended) -> ExitCode {
+    ExitCode::from(ended.code)
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {

@@ -1,3 +1,10 @@
 //! Snapshots and names → statistics.
 
+pub mod diff;
+pub mod filter;
+mod frames;
+mod glob;
+mod groups;
+mod order;
+mod own_code;
 pub mod statistics;

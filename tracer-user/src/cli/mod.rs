@@ -8,6 +8,8 @@ mod export;
 mod growth;
 mod report;
 mod resymbolize;
+mod session;
+mod trace;
 mod verdict;
 mod view;
 

@@ -24,8 +24,8 @@ pub(super) fn write(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> 
     writeln!(out, "| {} bytes | share | blocks | average | where |", view_name(view))?;
     writeln!(out, "|---:|---:|---:|---:|:---|")?;
     let mut rest = Totals::default();
-    let mut n_rest = lines.small.n_lines;
-    rest.add(&lines.small.totals);
+    let mut n_rest = lines.left_out.n_lines;
+    rest.add(&lines.left_out.totals);
     for (at, line) in lines.lines.iter().enumerate() {
         if at < source.options.top {
             row(out, view, total, &line.totals, &place(source, line))?;
