@@ -78,6 +78,30 @@ fn snapshots_views_and_bases_are_selected() {
 }
 
 #[test]
+fn filters_leave_stacks_out_of_every_format() {
+    let dir = recorded();
+    let filter = ["--function", "cache_*"];
+    for format in Format::ALL.into_iter().filter(|format| !matches!(format, Format::Pprof | Format::ChromeTrace)) {
+        let output = run(dir.path(), &[&["a.mtb", "-f", format.name(), "-o", "-"], &filter[..]].concat());
+        let text = String::from_utf8(output.stdout).expect("text");
+        assert!(text.contains("cache_add") && !text.contains("libfoo.so+0x1f30"), "{}: {text}", format.name());
+    }
+    let told = refused(dir.path(), &["a.mtb", "-f", "csv", "-o", "out", "--function", "nothing"]);
+    assert!(told.contains("filters removed all 5 stacks"), "{told}");
+    assert_eq!(files(dir.path()), ["a.mtb"]);
+}
+
+#[test]
+fn a_recording_that_ends_early_is_exported_and_told_of() {
+    let dir = recorded();
+    let bytes = fs::read(dir.path().join("a.mtb")).expect("recorded");
+    fs::write(dir.path().join("cut.mtb"), &bytes[..bytes.len() - 9]).expect("there is room");
+    let output = run(dir.path(), &["cut.mtb", "-f", "markdown", "-o", "-"]);
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stderr).expect("text").contains("the tracer was killed"));
+}
+
+#[test]
 fn a_file_is_replaced_as_a_whole_and_other_kinds_are_written_to() {
     let dir = recorded();
     let out = dir.path().join("out");

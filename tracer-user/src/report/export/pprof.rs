@@ -85,7 +85,7 @@ fn comments(source: &Source<'_>) -> Vec<String> {
     if !command.is_empty() {
         comments.push(format!("command: {}", command.join(" ")));
     }
-    comments.extend(source.snapshot.notes.iter().chain(&source.recording.problems).map(|note| text(note)));
+    comments.extend(source.snapshot.notes.iter().map(|note| text(note)));
     comments
 }
 
