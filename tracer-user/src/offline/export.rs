@@ -9,10 +9,13 @@ use std::{
 use anyhow::{Context as _, bail};
 use tempfile::NamedTempFile;
 
-use super::open::open;
+use super::{
+    open::open,
+    select::{find, select},
+};
 use crate::{
     options::ReportOptions,
-    recording::{Recording, Reference, Which},
+    recording::{Recording, Reference},
     report::{
         escaped,
         export::{Base, Format, Source},
@@ -59,26 +62,35 @@ pub fn export(options: &ExportOptions) -> anyhow::Result<u8> {
     let attribution = Attribution::new(&options.report.plumbing, options.report.raw_leaf)?;
     let mut output = Output::open(options)?;
 
-    let (recording, which, snapshot) = selected(&options.reference, &options.report, &attribution)?;
-    let base = options.base.as_ref().map(|base| selected(base, &options.report, &attribution)).transpose()?;
+    let path = &options.reference.path;
+    let recording = open(path)?;
+    let which = find(&recording, path, options.reference.snapshot.as_deref())?;
+    let snapshot = select(&recording, which, &attribution, &options.report)?.non_empty()?.snapshot;
+    let older = options.base.as_ref().map(|base| Older::open(base, options, &recording, &attribution)).transpose()?;
     let source = Source {
         recording: &recording,
         which,
         snapshot: &snapshot,
         names: &recording.names,
-        base: base.as_ref().map(|(recording, _, snapshot)| Base { snapshot, names: &recording.names }),
+        base: older.as_ref().map(|older| Base {
+            snapshot: &older.snapshot,
+            names: &older.recording.as_ref().unwrap_or(&recording).names,
+        }),
         options: &options.report,
         attribution: &attribution,
         version: env!("CARGO_PKG_VERSION"),
     };
     if !source.is_summable() {
-        bail!("failed to export `{}`: its figures add up to more than 2^63", options.reference.path.display());
+        bail!("failed to export `{}`: its figures add up to more than 2^63", path.display());
     }
     match format.write(&source, &mut output).and_then(|()| output.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
         written => written.with_context(|| format!("failed to write `{}`", output.name()))?,
     }
     output.finish()?;
+    for problem in &recording.problems {
+        eprintln!("memtrace-bpf: {}", escaped(problem));
+    }
     let losses = source.losses();
     if !format.tells_losses() && losses != "nothing lost" {
         eprintln!("memtrace-bpf: {} has no room to say it: {}", format.name(), escaped(&losses));
@@ -86,18 +98,27 @@ pub fn export(options: &ExportOptions) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// The snapshot of a reference, less what filters leave out.
-fn selected(
-    reference: &Reference,
-    _options: &ReportOptions,
-    _attribution: &Attribution,
-) -> anyhow::Result<(Recording, Which, Snapshot)> {
-    let recording = open(&reference.path)?;
-    let which = recording
-        .find(reference.snapshot.as_deref())
-        .with_context(|| format!("failed to select from `{}`", reference.path.display()))?;
-    let snapshot = recording.snapshot(which);
-    Ok((recording, which, snapshot))
+/// The older side of a difference.
+struct Older {
+    /// `None`: that of the newer side.
+    recording: Option<Recording>,
+    snapshot: Snapshot,
+}
+
+impl Older {
+    fn open(
+        base: &Reference,
+        options: &ExportOptions,
+        newer: &Recording,
+        attribution: &Attribution,
+    ) -> anyhow::Result<Self> {
+        let recording = if base.path == options.reference.path { None } else { Some(open(&base.path)?) };
+        let of = recording.as_ref().unwrap_or(newer);
+        let which = find(of, &base.path, base.snapshot.as_deref())?;
+        // Filters may leave nothing here: then everything is new.
+        let snapshot = select(of, which, attribution, &options.report)?.snapshot;
+        Ok(Self { recording, snapshot })
+    }
 }
 
 /// An output that was opened before any work.

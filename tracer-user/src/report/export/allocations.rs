@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Source, bytes};
+use super::Source;
 use crate::{
     options::View,
     recording::Which,
@@ -62,7 +62,7 @@ pub(super) fn events(source: &Source<'_>) -> Vec<Event> {
 /// The exported snapshot alone: what it calls live was allocated, and the rest of what was allocated was freed.
 fn end(source: &Source<'_>, totals: &Totals) -> Until {
     let live = match source.options.view {
-        View::Peak => bytes(View::Peak, totals),
+        View::Peak => View::Peak.size(totals),
         _ => totals.current_bytes,
     };
     let allocated = totals.allocated_bytes.max(live);

@@ -70,15 +70,16 @@ fn counters(recording: &Recording, pid: u32) -> Vec<(Duration, Value)> {
         }
         if let Some(earlier) = earlier {
             let seconds = at.saturating_sub(earlier.at).as_secs_f64();
-            let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
-            // Nothing is seen while tracing is paused: no rate is known.
-            if seconds > 0.0 && !earlier.paused {
+            // Counters hold from their event on: a pause, in which nothing is seen, must not show the rate before it.
+            let is_seen = !earlier.paused;
+            let rate = |now: u64, then: u64| if is_seen { now.saturating_sub(then) as f64 / seconds } else { 0.0 };
+            if seconds > 0.0 {
                 let then = &earlier.totals;
                 let args = json!({
                     "allocated": rate(totals.allocated_bytes, then.allocated_bytes),
                     "freed": rate(totals.freed_bytes, then.freed_bytes),
                 });
-                // A rate is that of the time before its sample; counters hold from theirs on.
+                // What happened until a sample is the rate since the one before.
                 events.push(counter(pid, earlier.at, "bytes per second", &args));
             }
         }

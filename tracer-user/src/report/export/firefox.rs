@@ -63,6 +63,7 @@ fn meta(source: &Source<'_>) -> Value {
         "processType": 0,
         "product": format!("{}, {}", source.target(), source.moment()),
         "importedFrom": format!("memtrace-bpf {}", source.version),
+        "sampleUnits": { "time": "ms", "eventDelay": "ms", "threadCPUDelta": "µs" },
         "oscpu": text(&source.recording.session.host),
         "startTime": source.recording.session.started_unix_ns as f64 / 1e6,
         "symbolicated": true,
@@ -304,7 +305,7 @@ fn markers(source: &Source<'_>, strings: &mut Strings) -> Value {
 
 fn markers_of(marks: &[(Duration, String)], strings: &mut Strings) -> Value {
     let name = if marks.is_empty() { 0 } else { strings.id("memtrace-bpf") };
-    let data = |mark: &str| json!({ "type": "memtrace-bpf", "name": strings.id(mark) });
+    let data = |mark: &str| json!({ "type": "memtrace-bpf", "name": mark });
     let n = marks.len();
     json!({
         "length": n, "category": vec![0; n], "name": vec![name; n],

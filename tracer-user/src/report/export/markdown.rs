@@ -17,7 +17,7 @@ use crate::{
 pub(super) fn write(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> {
     let view = source.options.view;
     let lines = statistics(source.snapshot, source.names, source.attribution, source.options);
-    let total = super::bytes(view, &source.shown());
+    let total = view.size(&source.shown());
     writeln!(out, "### Memory of {}\n", code(&source.target()))?;
     writeln!(out, "{}: {}.\n", code(&source.moment()), source.figures())?;
     writeln!(out, "{}.\n", plain(&source.losses()))?;
@@ -41,13 +41,8 @@ pub(super) fn write(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> 
 }
 
 fn row(out: &mut dyn Write, view: View, total: u64, totals: &Totals, place: &str) -> io::Result<()> {
-    let bytes = super::bytes(view, totals);
-    let count = match view {
-        View::Live => totals.current_count,
-        View::Peak => totals.peak_count,
-        View::Allocated => totals.allocated_count,
-        View::Freed | View::Temporary => totals.freed_count,
-    };
+    let bytes = view.size(totals);
+    let count = view.count(totals);
     let share = if total > 0 { bytes as f64 / total as f64 } else { 0.0 };
     let average = bytes.checked_div(count).map_or_else(|| "–".to_owned(), size);
     writeln!(out, "| {} | {} | {} | {average} | {place} |", size(bytes), percent(share), grouped(count))

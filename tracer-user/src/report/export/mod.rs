@@ -22,7 +22,7 @@ use super::{
     text::losses,
 };
 use crate::{
-    options::{ReportOptions, View},
+    options::{Filters, ReportOptions, View},
     recording::{Recording, Which},
     snapshot::{Snapshot, Totals},
     symbolize::{Attribution, Names},
@@ -205,7 +205,8 @@ impl Source<'_> {
             }
             Which::Peak => "peak".to_owned(),
         };
-        format!("snapshot {name}, {seconds:.1} s")
+        let filtered = if self.options.filters == Filters::default() { "" } else { ", filtered" };
+        format!("snapshot {name}, {seconds:.1} s{filtered}")
     }
 
     /// Sums over all stacks that filters left.
@@ -229,16 +230,6 @@ impl Source<'_> {
             size(sum.freed_bytes),
             grouped(sum.freed_count),
         )
-    }
-}
-
-/// The bytes that a view is about.
-const fn bytes(view: View, totals: &Totals) -> u64 {
-    match view {
-        View::Live => totals.current_bytes,
-        View::Peak => totals.peak_bytes,
-        View::Allocated => totals.allocated_bytes,
-        View::Freed | View::Temporary => totals.freed_bytes,
     }
 }
 

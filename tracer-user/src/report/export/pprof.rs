@@ -85,7 +85,7 @@ fn comments(source: &Source<'_>) -> Vec<String> {
     if !command.is_empty() {
         comments.push(format!("command: {}", command.join(" ")));
     }
-    comments.extend(source.snapshot.notes.iter().chain(&source.recording.problems).map(|note| text(note)));
+    comments.extend(source.snapshot.notes.iter().map(|note| text(note)));
     comments
 }
 
@@ -127,6 +127,12 @@ impl Tables {
             of_root: HashMap::new(),
             mappings: HashMap::new(),
         };
+        // pprof takes the first mapping for the program's.
+        let exe = snapshot.target.exe.as_deref();
+        if let Some(at) = snapshot.modules.iter().position(|module| Some(&*module.path) == exe) {
+            let start = snapshot.modules[at].mappings.first().map_or(0, |range| range.start.0);
+            self.mapping(&mut side, ModuleId(at as u32), start);
+        }
         let mut walked = Walked::default();
         for stats in &snapshot.stacks {
             // Threads are labels here, not frames.

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::{
-    Source, bytes, view_name,
+    Source, view_name,
     walk::{Walk, Walked},
 };
 use crate::options::View;
@@ -89,7 +89,7 @@ fn profile<'a>(source: &Source<'_>, stacks: &'a [Box<[u32]>], view: View) -> Pro
     let mut samples = Vec::new();
     let mut weights = Vec::new();
     for (stats, stack) in source.snapshot.stacks.iter().zip(stacks) {
-        let bytes = bytes(view, &stats.totals);
+        let bytes = view.size(&stats.totals);
         if bytes > 0 {
             samples.push(&**stack);
             weights.push(bytes);
