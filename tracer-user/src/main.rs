@@ -85,6 +85,7 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
             let plan = plan::plan(&elf).with_context(|| format!("failed to plan probes for `{name}`"))?;
             print(&plan.render(&path.to_string_lossy()))
         }
+        Action::Pages(pages) => pages.write(cli::command()).map(|()| ExitCode::SUCCESS),
         Action::Offline(_) => unreachable!("dispatched in main"),
         Action::Doctor => {
             let checks = host::checks(&host::HostFacts::read());

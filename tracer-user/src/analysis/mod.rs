@@ -1,3 +1,4 @@
 //! Snapshots and names → statistics.
 
+pub mod check;
 pub mod statistics;

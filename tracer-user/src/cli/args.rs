@@ -14,6 +14,7 @@ use super::{
     diff::DiffArgs,
     export::ExportArgs,
     growth::GrowthArgs,
+    pages::{CompletionsArgs, ManArgs, Pages},
     report::ReportArgs,
     resymbolize::ResymbolizeArgs,
     verdict::VerdictArgs,
@@ -43,6 +44,8 @@ pub enum Action {
     Doctor,
     /// Work on a recording.
     Offline(Offline),
+    /// Manual pages and completions.
+    Pages(Pages),
 }
 
 /// A command on recordings.
@@ -131,9 +134,14 @@ enum Command {
     /// Write a recording in the form of another tool
     Export(ExportArgs),
     /// Hold a recording against budgets and a baseline; exit status 3 when one is exceeded
+    #[command(override_usage = "memtrace-bpf check [OPTIONS] <BUDGETS> <REC[@SNAPSHOT]>")]
     Check(CheckArgs),
     /// Look the names of a recording up again, with more debug files
     Resymbolize(ResymbolizeArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all commands
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -171,6 +179,11 @@ struct TraceArgs {
     quiet: bool,
 }
 
+/// The description of the command line.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Of a command line that makes no sense, as of most programs.
 const USAGE_EXIT_CODE: i32 = 2;
 
@@ -199,6 +212,8 @@ pub fn parse() -> Action {
         Some(Command::Verdict(args)) => Action::Offline(Offline::Verdict(args.validated())),
         Some(Command::Export(args)) => Action::Offline(Offline::Export(args.validated())),
         Some(Command::Check(args)) => Action::Offline(Offline::Check(args.validated())),
+        Some(Command::Completions(args)) => Action::Pages(Pages::Completions(args)),
+        Some(Command::Man(args)) => Action::Pages(Pages::Man(args)),
         Some(Command::Resymbolize(args)) => Action::Offline(Offline::Resymbolize(args.validated())),
     }
 }

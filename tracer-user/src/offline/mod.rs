@@ -11,7 +11,7 @@ mod resymbolize;
 mod verdict;
 
 pub use annotate::{AnnotateOptions, annotate};
-pub use check::{CheckOptions, check};
+pub use check::{CheckOptions, Gate, GateOptions, check};
 pub use diff::{DiffOptions, diff};
 pub use export::{ExportOptions, export};
 pub use growth::{GrowthOptions, growth};

@@ -3,5 +3,6 @@
 mod format;
 
 pub use format::escaped;
+pub mod check;
 pub mod json;
 pub mod text;
