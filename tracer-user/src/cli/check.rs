@@ -61,6 +61,7 @@ pub(super) struct GateArgs {
 
 #[derive(Debug, Args)]
 #[group(id = "budget", multiple = true)]
+#[expect(clippy::struct_field_names, reason = "each is the name of its option")]
 struct BudgetArgs {
     /// Most bytes at the peak
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
