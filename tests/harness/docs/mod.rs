@@ -120,7 +120,7 @@ fn content(fence: &str, body: &[(usize, &str)]) -> Result<Content> {
         }
     }
     ensure!(words.next().is_none(), "`{fence}`: only `console` takes options");
-    Ok(Content::Data(kind.to_owned(), body.iter().map(|(_, text)| format!("{text}\n")).collect()))
+    Ok(Content::Data(kind.to_owned(), body.iter().flat_map(|(_, text)| [text, "\n"]).collect()))
 }
 
 fn console<'a>(options: impl Iterator<Item = &'a str>, body: &[(usize, &str)]) -> Result<Content> {
