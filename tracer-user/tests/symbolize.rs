@@ -295,7 +295,8 @@ fn split(args: &[&str]) -> Split {
 
 impl Split {
     fn names(&self, module: &Module, root: &Path) -> Arc<[FrameName]> {
-        let mut symbolizer = Symbolizer::new(SymbolizeOptions { debug_roots: vec![root.to_path_buf()] });
+        let mut symbolizer =
+            Symbolizer::new(SymbolizeOptions { debug_roots: vec![root.to_path_buf()], ..SymbolizeOptions::default() });
         names_at(&mut symbolizer, module, &[self.vaddr]).remove(0)
     }
 

@@ -1,15 +1,10 @@
 //! Allocator libraries of other releases, for the tests of the probe planner: fetched as packages, unpacked, never installed.
-//!
-//! Each suite gets apt lists of its own under `target/`, so that nothing of the system is touched. The mirror is the one
-//! that this machine's apt is configured for.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+
+use crate::debs::{Suite, unpack};
 
 /// One package to unpack to `target/test-libs/<folder>`.
 struct TestLib {
@@ -35,8 +30,6 @@ const LIBS: [TestLib; 9] = [
     lib("sid-musl", "sid", "musl"),
 ];
 
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-
 /// Unpacks every library that `<workspace>/target/test-libs` does not hold yet.
 ///
 /// All of them are tried; the error lists those that could not be had, with the reason.
@@ -46,13 +39,12 @@ pub fn fetch_libs(workspace: &Path) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let mirror = mirror()?;
+    let lists = cache.join("apt");
     let failures: Vec<_> = missing
         .iter()
-        .filter_map(|lib| fetch(&cache, &mirror, lib).err().map(|err| format!("{}: {err:#}", lib.folder)))
+        .filter_map(|lib| fetch(&cache, &lists, lib).err().map(|err| format!("{}: {err:#}", lib.folder)))
         .collect();
     // The lists are 25 MB a suite and not needed again.
-    let lists = cache.join("apt");
     if lists.exists() {
         fs::remove_dir_all(&lists).with_context(|| format!("failed to remove `{}`", lists.display()))?;
     }
@@ -60,86 +52,15 @@ pub fn fetch_libs(workspace: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The base URI of the Debian archive in apt's own configuration.
-fn mirror() -> Result<String> {
-    let text =
-        output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]))?;
-    text.lines().find(|uri| uri.trim_end_matches('/').ends_with("/debian")).map(str::to_owned).context(
-        "apt is configured for no Debian mirror (a URI that ends in /debian); the test libraries come from there",
-    )
-}
-
-fn fetch(cache: &Path, mirror: &str, lib: &TestLib) -> Result<()> {
-    let apt = Apt::new(&cache.join("apt").join(lib.suite), mirror, lib.suite)?;
-    let downloads = apt.dir.join("downloads").join(lib.package);
-    recreate(&downloads)?;
-    output(apt.command("apt-get").args(["download", lib.package]).current_dir(&downloads))?;
-    let Some(deb) = fs::read_dir(&downloads)?.next().transpose()? else {
-        bail!("apt-get download {} left no file", lib.package);
-    };
+fn fetch(cache: &Path, lists: &Path, lib: &TestLib) -> Result<()> {
+    let deb = Suite::open(lib.suite, lists)?.download(lib.package, &lists.join("downloads").join(lib.folder))?;
     let folder = cache.join(lib.folder);
-    recreate(&folder)?;
-    output(Command::new("dpkg-deb").arg("-x").arg(deb.path()).arg(&folder))?;
-    fs::write(folder.join(".complete"), deb.file_name().as_encoded_bytes())?;
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("failed to remove `{}`", folder.display()))?;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
+    unpack(&deb, &folder)?;
+    let name = deb.file_name().expect("a downloaded package has a name");
+    fs::write(folder.join(".complete"), name.as_encoded_bytes())?;
     Ok(())
-}
-
-/// apt with lists, cache and status of its own.
-struct Apt {
-    dir: PathBuf,
-}
-
-impl Apt {
-    fn new(dir: &Path, mirror: &str, suite: &str) -> Result<Self> {
-        let apt = Self { dir: dir.to_owned() };
-        let updated = dir.join("updated");
-        if updated.exists() {
-            return Ok(apt);
-        }
-        for sub in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(dir.join(sub))?;
-        }
-        fs::write(dir.join("status"), "")?;
-        fs::write(dir.join("sources.list"), format!("deb [signed-by={KEYRING} arch=amd64] {mirror} {suite} main\n"))?;
-        output(apt.command("apt-get").arg("update"))?;
-        fs::write(updated, "")?;
-        Ok(apt)
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let own = |key: &str, file: &str| format!("{key}={}", self.dir.join(file).display());
-        let mut command = Command::new(program);
-        command.arg("-qq");
-        for option in [
-            "APT::Architecture=amd64".to_owned(),
-            "APT::Sandbox::User=root".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-            "Dir::Etc::SourceParts=/dev/null".to_owned(),
-            "Dir::Etc::PreferencesParts=/dev/null".to_owned(),
-            own("Dir::State::status", "status"),
-            own("Dir::State::Lists", "lists"),
-            own("Dir::Etc::SourceList", "sources.list"),
-            own("Dir::Cache", "cache"),
-        ] {
-            command.arg("-o").arg(option);
-        }
-        command
-    }
-}
-
-fn recreate(dir: &Path) -> Result<()> {
-    if dir.exists() {
-        fs::remove_dir_all(dir).with_context(|| format!("failed to remove `{}`", dir.display()))?;
-    }
-    fs::create_dir_all(dir).with_context(|| format!("failed to create `{}`", dir.display()))
-}
-
-/// Runs to the end; what it wrote to stdout, or an error with what it wrote to stderr.
-fn output(command: &mut Command) -> Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("failed to run `{program}`"))?;
-    if !output.status.success() {
-        bail!("`{program}` failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -2,9 +2,14 @@
 //! totals between them. Works without root, on any machine.
 
 mod builder;
+mod file;
+mod known;
 mod model;
 mod select;
+mod stacks;
+mod totals;
 
 pub use builder::Builder;
+pub use file::{ReadError, RecordError, Recorder, rewrite_names};
 pub use model::{Mark, Recording, Sample, SessionInfo, SnapshotInfo, SnapshotMeta, Trigger, Which};
 pub use select::{Reference, SelectError};

@@ -1,11 +1,14 @@
 //! What a recording holds. Plain data; how it lies in a file is the business of the file format.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+use super::{
+    file::{packed::Packed, wire::Budget},
+    totals,
+};
 use crate::{
     snapshot::{
-        AgeCell, Counters, Module, Overhead, ProcessMemory, Snapshot, Stack, StackId, StackStats, TargetInfo, Tid,
-        Totals,
+        Counters, Module, Overhead, ProcessMemory, Snapshot, Stack, StackId, StackStats, TargetInfo, Tid, Totals,
     },
     symbolize::Names,
 };
@@ -32,15 +35,17 @@ pub struct Recording {
     /// What is wrong with the recording ("ends in the middle of snapshot 8: the tracer was killed"), one line each.
     pub problems: Vec<String>,
     pub(super) changes: Vec<Changes>,
+    /// Totals at the last snapshot, by [`StackId`].
+    pub(super) last: Vec<Totals>,
 }
 
-/// What changed from one snapshot to the next.
+/// What changed from one snapshot to the next; checked when it was read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
-    /// Stacks whose totals changed, with the new ones.
-    pub(super) totals: Vec<(StackId, Totals)>,
-    /// Live blocks by age at this snapshot, all of them.
-    pub(super) ages: Option<Vec<AgeCell>>,
+    /// Totals, for [`totals::apply`].
+    pub(super) totals: Packed,
+    /// Live blocks by age at this snapshot, all of them, for [`totals::unpack_ages`].
+    pub(super) ages: Option<Packed>,
 }
 
 /// One session.
@@ -152,6 +157,21 @@ pub struct SnapshotInfo {
 }
 
 impl SnapshotInfo {
+    /// What `snapshot` says beside its stacks.
+    pub(super) fn of(snapshot: &Snapshot, meta: SnapshotMeta) -> Self {
+        Self {
+            meta,
+            at: snapshot.duration,
+            target: snapshot.target.clone(),
+            totals: snapshot.totals,
+            peak_at: snapshot.peak_at,
+            counters: snapshot.counters.clone(),
+            overhead: snapshot.overhead,
+            memory: snapshot.memory,
+            notes: snapshot.notes.clone(),
+        }
+    }
+
     /// What the snapshot is called in messages: its label, else its trigger.
     pub fn name(&self) -> &str {
         self.meta.label.as_deref().unwrap_or_else(|| self.meta.trigger.name())
@@ -214,8 +234,7 @@ impl Recording {
             Which::Index(index) => index,
             Which::Peak => self.snapshots.len() - 1,
         };
-        let mut all = Vec::new();
-        self.each_until(index, |_, totals| all.clone_from(&totals.to_vec()));
+        let all = self.totals_at(index);
         let info = &self.snapshots[index];
         let mut snapshot = Snapshot {
             target: info.target.clone(),
@@ -228,9 +247,11 @@ impl Recording {
             modules: self.modules.clone(),
             threads: self.threads.clone(),
             memory: info.memory,
-            ages: self.changes[index].ages.clone(),
+            ages: self.changes[index].ages.as_ref().map(|ages| {
+                totals::unpack_ages(ages, self.stacks.len(), &Budget::unlimited()).expect("checked when it was read")
+            }),
             stacks: (0..)
-                .zip(&all)
+                .zip(&*all)
                 .filter(|(_, totals)| totals.allocated_count > 0)
                 .map(|(id, totals)| StackStats {
                     id: StackId(id),
@@ -254,23 +275,44 @@ impl Recording {
     }
 
     /// Visits the totals of every stack at every snapshot, in the order of time: the snapshot's index, and totals by
-    /// [`StackId`] (stacks not yet seen are left out at the end or zero).
+    /// [`StackId`], all of them (zero where not yet seen).
     pub fn each_snapshot(&self, visit: impl FnMut(usize, &[Totals])) {
         if let Some(last) = self.snapshots.len().checked_sub(1) {
             self.each_until(last, visit);
         }
     }
 
+    /// Totals by [`StackId`] at one snapshot.
+    fn totals_at(&self, index: usize) -> Cow<'_, [Totals]> {
+        if index + 1 == self.changes.len() {
+            return Cow::Borrowed(&self.last);
+        }
+        let mut all = Vec::new();
+        self.each_until(index, |at, totals| {
+            if at == index {
+                all = totals.to_vec();
+            }
+        });
+        Cow::Owned(all)
+    }
+
+    /// Totals at the last snapshot, from the changes.
+    pub(super) fn replayed(&self) -> Vec<Totals> {
+        let mut last = vec![Totals::default(); self.stacks.len()];
+        self.each_snapshot(|index, totals| {
+            if index + 1 == self.snapshots.len() {
+                last = totals.to_vec();
+            }
+        });
+        last
+    }
+
     fn each_until(&self, last: usize, mut visit: impl FnMut(usize, &[Totals])) {
         let mut all: Vec<Totals> = Vec::new();
+        let mut raw = Vec::new();
         for (index, changes) in self.changes.iter().enumerate().take(last + 1) {
-            for (id, totals) in &changes.totals {
-                let at = id.0 as usize;
-                if at >= all.len() {
-                    all.resize(at + 1, Totals::default());
-                }
-                all[at] = *totals;
-            }
+            totals::apply(&changes.totals, &mut all, self.stacks.len(), &Budget::unlimited(), &mut raw)
+                .expect("checked when it was read");
             visit(index, &all);
         }
     }

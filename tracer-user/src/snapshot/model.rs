@@ -138,7 +138,7 @@ pub struct Overhead {
 pub struct ModuleId(pub u32);
 
 /// A file (or the vdso, or generated code) that the target executes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
     /// What it is.
     pub kind: ModuleKind,

@@ -54,7 +54,8 @@ impl ElfFacts {
 pub fn find(path: &Path, facts: &ElfFacts, roots: &[PathBuf]) -> Option<(File, ElfFacts)> {
     let by_build_id = facts.build_id.iter().flat_map(|id| build_id_candidates(id, roots));
     let by_link = facts.debug_link.iter().flat_map(|(name, _)| link_candidates(path, name, roots));
-    by_build_id.chain(by_link).find_map(|candidate| {
+    let by_path = facts.build_id.iter().flat_map(|_| path_candidates(path, roots));
+    by_build_id.chain(by_link).chain(by_path).find_map(|candidate| {
         let file = open_regular(&candidate).ok()?;
         let found = ElfFacts::read(&file).ok()?;
         belongs(&file, &found, facts).then_some((file, found))
@@ -88,6 +89,19 @@ fn link_candidates(path: &Path, name: &[u8], roots: &[PathBuf]) -> Vec<PathBuf> 
     }
     candidates.retain(|candidate| candidate != path);
     candidates
+}
+
+/// A root laid out like the machine of the module, or with the files side by side: an unstripped build, or its debug file.
+fn path_candidates(path: &Path, roots: &[PathBuf]) -> Vec<PathBuf> {
+    let Some(name) = path.file_name().filter(|_| path.is_absolute()) else { return Vec::new() };
+    let below: PathBuf = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+    let with_suffix = |path: PathBuf| {
+        let mut debug = path.clone().into_os_string();
+        debug.push(".debug");
+        [path, PathBuf::from(debug)]
+    };
+    let of_root = |root: &PathBuf| [root.join(&below), root.join(name)].into_iter().flat_map(with_suffix);
+    roots.iter().flat_map(of_root).filter(|candidate| candidate != path).collect()
 }
 
 /// Opens without waiting: a FIFO planted beside a target's file must not stop the tracer.

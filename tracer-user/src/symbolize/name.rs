@@ -121,6 +121,16 @@ impl Names {
         self.by_address.insert((module, vaddr), names);
     }
 
+    /// All addresses with their names, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = ((ModuleId, FileVaddr), &Arc<[FrameName]>)> {
+        self.by_address.iter().map(|(at, names)| (*at, names))
+    }
+
+    /// The names at an address, where it was looked up.
+    pub fn at(&self, module: ModuleId, vaddr: FileVaddr) -> Option<&Arc<[FrameName]>> {
+        self.by_address.get(&(module, vaddr))
+    }
+
     /// Number of distinct addresses.
     pub fn len(&self) -> usize {
         self.by_address.len()

@@ -35,11 +35,14 @@ const NO_DIRECTORIES: [&str; 0] = [];
 pub struct SymbolizeOptions {
     /// Roots of separate debug files, searched in this order.
     pub debug_roots: Vec<PathBuf>,
+    /// Read only files whose build id is known to be the module's: of a recording that may come from elsewhere, or from long
+    /// ago, the path alone says nothing.
+    pub only_by_build_id: bool,
 }
 
 impl Default for SymbolizeOptions {
     fn default() -> Self {
-        Self { debug_roots: vec![PathBuf::from("/usr/lib/debug")] }
+        Self { debug_roots: vec![PathBuf::from("/usr/lib/debug")], only_by_build_id: false }
     }
 }
 
@@ -71,11 +74,10 @@ struct NamedModule {
     names: HashMap<FileVaddr, Arc<[FrameName]>>,
 }
 
-/// The opened files that name a module's addresses.
+/// The opened files that name a module's addresses; one of them at least.
 struct Files {
-    main: File,
-    /// Whether the file's own DWARF is to be read.
-    dwarf: Dwarf,
+    /// The module's file, and whether its DWARF is to be read.
+    main: Option<(File, Dwarf)>,
     /// The verified separate debug file, asked first, and whether its DWARF is to be read.
     debug: Option<(File, Dwarf)>,
 }
@@ -91,9 +93,21 @@ impl Symbolizer {
 
     /// The names of all frames of `snapshot`. `progress` is called before each module whose files must be read.
     pub fn resolve(&mut self, snapshot: &Snapshot, progress: &dyn Fn(Progress<'_>)) -> Names {
+        let frames = snapshot.stacks.iter().flat_map(|stack| &stack.stack.frames);
+        self.resolve_locations(&snapshot.modules, frames.filter_map(|frame| frame.location), progress)
+    }
+
+    /// The names at `locations`, where ids are indices into `modules`. `progress` is called before each module whose files
+    /// must be read.
+    pub fn resolve_locations(
+        &mut self,
+        modules: &[Arc<Module>],
+        locations: impl IntoIterator<Item = (ModuleId, FileVaddr)>,
+        progress: &dyn Fn(Progress<'_>),
+    ) -> Names {
         let mut wanted: HashMap<ModuleId, BTreeSet<FileVaddr>> = HashMap::new();
         let mut seen = HashSet::new();
-        for location in snapshot.stacks.iter().flat_map(|s| &s.stack.frames).filter_map(|frame| frame.location) {
+        for location in locations {
             if seen.insert(location) {
                 wanted.entry(location.0).or_default().insert(location.1);
             }
@@ -104,7 +118,7 @@ impl Symbolizer {
         let mut names = Names::default();
         let total = wanted.len();
         for (done, (id, vaddrs)) in wanted.into_iter().enumerate() {
-            let Some(module) = snapshot.modules.get(id.0 as usize) else { continue };
+            let Some(module) = modules.get(id.0 as usize) else { continue };
             let key = (module.kind, module.path.clone(), module.open_path.clone(), module.build_id.clone());
             let known = self
                 .modules
@@ -141,33 +155,47 @@ fn open(module: &Module, options: &SymbolizeOptions) -> Result<Files, NoSymbol> 
     if module.kind == ModuleKind::Generated {
         return Err(NoSymbol::GeneratedCode);
     }
+    let roots = &options.debug_roots;
+    let with_dwarf = |(file, facts): (File, ElfFacts)| {
+        let dwarf = Dwarf::of(&facts, &file);
+        (file, dwarf)
+    };
+    match open_main(module, options) {
+        Ok((main, facts)) => {
+            let debug = if facts.has_dwarf { None } else { debug_file::find(&module.path, &facts, roots) };
+            Ok(Files { main: Some(with_dwarf((main, facts))), debug: debug.map(with_dwarf) })
+        }
+        // A debug file that bears the build id is as good, wherever the module's own file is.
+        Err(reason) => {
+            let facts = ElfFacts { build_id: module.build_id.clone(), ..ElfFacts::default() };
+            let debug = debug_file::find(&module.path, &facts, roots).ok_or(reason)?;
+            Ok(Files { main: None, debug: Some(with_dwarf(debug)) })
+        }
+    }
+}
+
+/// Opens a module's own file, if it is the one that was mapped.
+fn open_main(module: &Module, options: &SymbolizeOptions) -> Result<(File, ElfFacts), NoSymbol> {
     let main = debug_file::open_regular(&module.open_path)
         .map_err(|error| NoSymbol::FileUnreadable(error.to_string().into()))?;
     let facts = ElfFacts::read(&main).map_err(|error| NoSymbol::FileBroken(error.to_string().into()))?;
-    if let (Some(mapped), Some(found)) = (&module.build_id, &facts.build_id)
-        && mapped != found
-    {
-        return Err(NoSymbol::FileReplaced);
+    match (&module.build_id, &facts.build_id) {
+        (Some(mapped), Some(found)) if mapped != found => Err(NoSymbol::FileReplaced),
+        (Some(_), Some(_)) => Ok((main, facts)),
+        _ if options.only_by_build_id => Err(NoSymbol::FileUnreadable("no build id says that it is the same".into())),
+        _ => Ok((main, facts)),
     }
-    let dwarf = Dwarf::of(&facts, &main);
-    let debug = if facts.has_dwarf { None } else { debug_file::find(&module.path, &facts, &options.debug_roots) };
-    Ok(Files {
-        main,
-        dwarf,
-        debug: debug.map(|(file, facts)| {
-            let dwarf = Dwarf::of(&facts, &file);
-            (file, dwarf)
-        }),
-    })
 }
 
 /// The names at each of `vaddrs`, in their order, each non-empty.
 fn look_up(blaze: &blaze::Symbolizer, files: &Files, vaddrs: &[u64], strings: &mut Interner) -> Vec<Vec<FrameName>> {
-    let best = match &files.debug {
-        Some((debug, dwarf)) => ask(blaze, debug, *dwarf, vaddrs, strings),
+    let best = match (&files.debug, &files.main) {
+        (Some((debug, dwarf)), _) => ask(blaze, debug, *dwarf, vaddrs, strings),
         // With broken DWARF (or a debug link to a wrong file) the symbol table still says the function.
-        None => ask(blaze, &files.main, files.dwarf, vaddrs, strings)
-            .or_else(|_| ask(blaze, &files.main, Dwarf::No, vaddrs, strings)),
+        (None, Some((main, dwarf))) => {
+            ask(blaze, main, *dwarf, vaddrs, strings).or_else(|_| ask(blaze, main, Dwarf::No, vaddrs, strings))
+        }
+        (None, None) => unreachable!("one of them was opened"),
     };
     let mut names = match best {
         Ok(names) => names,
@@ -175,13 +203,14 @@ fn look_up(blaze: &blaze::Symbolizer, files: &Files, vaddrs: &[u64], strings: &m
     };
 
     // What the debug file does not know, or knows only the line of, the file's own symbols may name.
+    let Some((main, _)) = &files.main else { return names };
     let nameless: Vec<usize> = (0..names.len())
         .filter(|&i| names[i].last().is_some_and(|outermost| outermost.function.is_err()))
         .filter(|&i| files.debug.is_some() || names[i].iter().any(|name| name.file.is_some()))
         .collect();
     let left: Vec<u64> = nameless.iter().map(|&i| vaddrs[i]).collect();
     if !left.is_empty()
-        && let Ok(symbols) = ask(blaze, &files.main, Dwarf::No, &left, strings)
+        && let Ok(symbols) = ask(blaze, main, Dwarf::No, &left, strings)
     {
         for (i, mut symbol) in nameless.into_iter().zip(symbols) {
             if let (Some(outermost), Some(symbol)) = (names[i].last_mut(), symbol.pop()) {

@@ -1,0 +1,190 @@
+//! The file of a recording: what was written comes back; what was not written whole, or not by us, does no harm.
+
+mod sessions;
+mod support;
+
+use std::{fs, sync::Arc};
+
+use proptest::{prelude::*, strategy::ValueTree as _};
+use sessions::{Step, session};
+use support::{contents, in_memory, record, record_to};
+use tempfile::TempDir;
+use tracer_user::{
+    recording::{ReadError, RecordError, Recorder, Recording, SessionInfo, SnapshotMeta, Which, rewrite_names},
+    snapshot::Snapshot,
+    symbolize::Names,
+};
+
+proptest! {
+    #[test]
+    fn what_was_written_comes_back(session in session()) {
+        let bytes = record(&session);
+        let read = Recording::read_from(&bytes[..], bytes.len() as u64).expect("just written");
+        prop_assert_eq!(&read.problems, &Vec::<String>::new());
+        prop_assert_eq!(contents(&read), contents(&in_memory(&session)));
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_holds_what_is_before_the_cut(session in session(), cut in any::<prop::sample::Index>()) {
+        let bytes = record(&session);
+        let cut = &bytes[..cut.index(bytes.len())];
+        let whole = Recording::read_from(&bytes[..], bytes.len() as u64).expect("just written");
+        match Recording::read_from(cut, cut.len() as u64) {
+            Ok(read) => {
+                prop_assert_eq!(read.problems.len(), 1);
+                prop_assert!(read.problems[0].contains("the tracer was killed"), "{:?}", read.problems);
+                let n = read.snapshots.len();
+                prop_assert_eq!(&read.snapshots[..], &whole.snapshots[..n]);
+                for index in (0..n).map(Which::Index) {
+                    prop_assert_eq!(read.snapshot(index).stacks, whole.snapshot(index).stacks);
+                }
+                prop_assert_eq!(&read.series[..], &whole.series[..read.series.len()]);
+            }
+            Err(ReadError::Cut | ReadError::Empty) => {}
+            Err(error) => prop_assert!(false, "{}", error),
+        }
+    }
+}
+
+#[test]
+fn what_does_not_end_is_told_with_what_is_whole() {
+    let dir = TempDir::new().expect("a folder for tests");
+    let path = dir.path().join("a.mtb");
+    let mut recorder = Recorder::create(&path, &SessionInfo::default()).expect("a new file");
+    let empty = Recording::read(&path).expect("the session is whole");
+    assert_eq!(
+        empty.problems,
+        ["the recording's end is missing: the tracer was killed, or its disk was full; 0 snapshots are whole"]
+    );
+    recorder.snapshot(&Snapshot::default(), SnapshotMeta::default()).expect("there is room");
+    drop(recorder);
+    assert!(Recording::read(&path).expect("a snapshot is whole").problems[0].ends_with("; 1 snapshot is whole"));
+}
+
+#[test]
+fn damage_in_the_middle_leaves_what_is_before_it() {
+    let dir = TempDir::new().expect("a folder for tests");
+    let path = dir.path().join("a.mtb");
+    let mut recorder = Recorder::create(&path, &SessionInfo::default()).expect("a new file");
+    recorder.snapshot(&Snapshot::default(), SnapshotMeta::default()).expect("there is room");
+    let middle = fs::metadata(&path).expect("it was made").len();
+    recorder.snapshot(&Snapshot::default(), SnapshotMeta::default()).expect("there is room");
+    recorder.finish(&Names::default()).expect("there is room");
+
+    let mut bytes = fs::read(&path).expect("it was made");
+    bytes[middle as usize + 25] ^= 1;
+    fs::write(&path, &bytes).expect("there is room");
+    let read = Recording::read(&path).expect("a snapshot is whole");
+    assert_eq!(read.snapshots.len(), 1);
+    let expected = format!(
+        "the recording is damaged at byte {middle} (the checksum differs): what follows is left out; 1 snapshot is whole"
+    );
+    assert_eq!(read.problems, [expected]);
+    // What lies behind the damage is not thrown away.
+    assert!(matches!(rewrite_names(&path, &Names::default()), Err(ReadError::Damaged(_))));
+    assert_eq!(fs::read(&path).expect("still there"), bytes);
+}
+
+#[test]
+fn a_newer_format_is_refused_with_both_versions() {
+    let mut file = b"\x89MTB\r\n\x1a\n\x09\0\0\0".to_vec();
+    file.extend(crc32fast::hash(&file).to_le_bytes());
+    let error = Recording::read_from(&file[..], 16).expect_err("version 9");
+    assert_eq!(
+        error.to_string(),
+        "its format is version 9, this memtrace-bpf reads up to version 1 (use a newer memtrace-bpf)"
+    );
+}
+
+#[test]
+fn what_is_no_recording_is_refused() {
+    let read = |bytes: &[u8]| Recording::read_from(bytes, bytes.len() as u64).expect_err("no recording").to_string();
+    assert_eq!(read(b""), "not a recording: it is empty");
+    assert_eq!(read(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\0\0"), "not a recording");
+    assert_eq!(read(b"\x89PNG"), "not a recording");
+    assert_eq!(read(b"\x89MTB\r\n"), "it ends before its first snapshot: nothing in it is whole");
+    assert_eq!(read(b"\x89MTB\r\n\x1a\n\x01\0\0\0\0\0\0\0"), "it is damaged at its start: the checksum differs");
+}
+
+#[test]
+fn a_file_that_is_no_recording_is_not_overwritten() {
+    let dir = TempDir::new().expect("a folder for tests");
+    let path = dir.path().join("main.c");
+    fs::write(&path, "int main;").expect("there is room");
+    let error = Recorder::create(&path, &SessionInfo::default()).expect_err("it is worth keeping");
+    assert!(matches!(error, RecordError::Foreign { .. }), "{error}");
+    assert_eq!(fs::read_to_string(&path).expect("still there"), "int main;");
+}
+
+#[test]
+fn an_older_recording_is_replaced_but_not_one_that_is_being_written() {
+    let dir = TempDir::new().expect("a folder for tests");
+    let path = dir.path().join("a.mtb");
+    let mut recorder = Recorder::create(&path, &SessionInfo::default()).expect("a new file");
+    recorder.snapshot(&Snapshot::default(), SnapshotMeta::default()).expect("there is room");
+    let error = Recorder::create(&path, &SessionInfo::default()).expect_err("a session writes it");
+    assert!(matches!(error, RecordError::Busy { .. }), "{error}");
+    let error = rewrite_names(&path, &Names::default()).expect_err("a session writes it");
+    assert_eq!(error.to_string(), "it is still being recorded");
+    drop(recorder);
+    Recorder::create(&path, &SessionInfo::default())
+        .expect("nobody writes it")
+        .finish(&Names::default())
+        .expect("room");
+    assert_eq!(Recording::read(&path).expect("just written").snapshots.len(), 0);
+}
+
+#[test]
+fn a_stack_that_is_shared_between_snapshots_is_found_again_whatever_its_id() {
+    let runner = &mut proptest::test_runner::TestRunner::deterministic();
+    let first = (0..64).find_map(|_| {
+        let session = session().new_tree(runner).expect("a strategy without filters").current();
+        session.steps.into_iter().find_map(|step| match step {
+            Step::Snapshot(snapshot, _) if snapshot.stacks.len() > 5 => Some(*snapshot),
+            _ => None,
+        })
+    });
+    let first = first.expect("one of 64 sessions has a snapshot of six stacks");
+    let mut second = first.clone();
+    second.stacks.remove(0);
+    second.stacks.iter_mut().for_each(|stack| stack.id.0 += 7);
+    let copied = Snapshot {
+        stacks: second
+            .stacks
+            .iter()
+            .cloned()
+            .map(|mut stats| {
+                stats.stack = Arc::new((*stats.stack).clone());
+                stats
+            })
+            .collect(),
+        ..second.clone()
+    };
+    let [shared, copied] = [second, copied].map(|second| {
+        let dir = TempDir::new().expect("a folder for tests");
+        let path = dir.path().join("a.mtb");
+        let mut recorder = Recorder::create(&path, &SessionInfo::default()).expect("a new file");
+        for snapshot in [&first, &second] {
+            recorder.snapshot(snapshot, SnapshotMeta::default()).expect("there is room");
+        }
+        recorder.finish(&Names::default()).expect("there is room");
+        fs::read(&path).expect("just written")
+    });
+    assert_eq!(shared, copied);
+}
+
+#[test]
+fn rewriting_names_changes_nothing_else() {
+    let runner = &mut proptest::test_runner::TestRunner::deterministic();
+    let session = session().new_tree(runner).expect("a strategy without filters").current();
+    let dir = TempDir::new().expect("a folder for tests");
+    let path = dir.path().join("a.mtb");
+    record_to(&path, &session);
+    let before = Recording::read(&path).expect("just written");
+    rewrite_names(&path, &Names::default()).expect("there is room");
+    let without = Recording::read(&path).expect("just written");
+    assert!(without.names.is_empty() && without.problems.is_empty());
+    rewrite_names(&path, &before.names).expect("there is room");
+    assert_eq!(contents(&Recording::read(&path).expect("just written")), contents(&before));
+    assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 1, "nothing is left beside it");
+}
