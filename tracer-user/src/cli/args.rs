@@ -236,6 +236,11 @@ pub(super) fn json_target(path: PathBuf) -> JsonTarget {
     if path.as_os_str() == "-" { JsonTarget::Stdout } else { JsonTarget::File(path) }
 }
 
+/// Refuses arguments that contradict each other.
+pub(super) fn refuse(why: &str) -> ! {
+    usage(&Cli::command().error(ErrorKind::ArgumentConflict, why))
+}
+
 /// Says in one line what is wrong with the command line and ends with 2; help and version are printed as clap has them.
 fn usage(error: &clap::Error) -> ! {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {

@@ -1,22 +1,110 @@
 //! `diff`: what changed between two snapshots, as tracemalloc's `compare_to`.
 
-use crate::{options::ReportOptions, recording::Reference};
+use anyhow::ensure;
+
+use super::{
+    open::open,
+    output::{check_writable, write},
+    select::{find, select, title},
+};
+use crate::{
+    analysis::{
+        diff::{Diff, Named, diff as compare},
+        filter::{NothingLeft, Removed},
+    },
+    options::{JsonTarget, ReportOptions},
+    recording::{Recording, Reference, Which},
+    report::{
+        diff::{Titles, render},
+        diff_json,
+    },
+    symbolize::Attribution,
+};
 
 /// `diff A[@S] [B[@S]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiffOptions {
     /// The older snapshot.
     pub old: Reference,
-    /// The newer one; `None`: first against last of `old`.
+    /// The newer one; `None`: the last of `old`, whose first is then the older where no other is named.
     pub new: Option<Reference>,
     /// What the report shows.
     pub report: ReportOptions,
+    /// The report as JSON.
+    pub json: Option<JsonTarget>,
 }
 
 /// Runs the command; the exit status.
 ///
 /// # Errors
-/// A recording cannot be read, or the output not written.
+/// A recording cannot be read, the two have nothing in common, filters leave nothing, or the output cannot be written.
 pub fn diff(options: &DiffOptions) -> anyhow::Result<u8> {
-    anyhow::bail!("`diff` is not there yet: {options:?}")
+    check_writable(options.json.as_ref())?;
+    let attribution = Attribution::new(&options.report.plumbing, options.report.raw_leaf)?;
+    let (old_path, new_path) = (&options.old.path, options.new.as_ref().map_or(&options.old.path, |new| &new.path));
+    let old_recording = open(old_path)?;
+    let other = if new_path == old_path { None } else { Some(open(new_path)?) };
+    let new_recording = other.as_ref().unwrap_or(&old_recording);
+
+    let first_and_last = options.new.is_none() && options.old.snapshot.is_none();
+    ensure!(
+        !first_and_last || old_recording.snapshots.len() > 1,
+        "failed to compare the first and the last snapshot of `{}`: it holds {}",
+        old_path.display(),
+        old_recording.snapshots.len()
+    );
+    let old_which =
+        if first_and_last { Which::Index(0) } else { find(&old_recording, old_path, options.old.snapshot.as_deref())? };
+    let new_which =
+        find(new_recording, new_path, options.new.as_ref().and_then(|reference| reference.snapshot.as_deref()))?;
+
+    let old = select(&old_recording, old_which, &attribution, &options.report)?;
+    let new = select(new_recording, new_which, &attribution, &options.report)?;
+    if old.snapshot.stacks.is_empty() && new.snapshot.stacks.is_empty() {
+        let sum = |a: Removed, b: Removed| {
+            let mut totals = a.totals;
+            totals.add(&b.totals);
+            Removed { n_stacks: a.n_stacks + b.n_stacks, of_stacks: a.of_stacks + b.of_stacks, totals }
+        };
+        let removed = sum(old.removed, new.removed);
+        ensure!(removed.n_stacks == 0, NothingLeft(removed));
+    }
+    let found = compare(
+        Named { snapshot: &old.snapshot, names: &old_recording.names },
+        Named { snapshot: &new.snapshot, names: &new_recording.names },
+        other.is_none(),
+        &attribution,
+        &options.report,
+    );
+    refuse_strangers(&found, options, other.is_some())?;
+    let titles = (titled(&options.old, &old_recording, old_which), {
+        let reference = options.new.as_ref().unwrap_or(&options.old);
+        titled(reference, new_recording, new_which)
+    });
+    let titles = Titles { old: &titles.0, new: &titles.1 };
+    write(options.json.as_ref(), || render(&found, titles, &options.report), || diff_json::render(&found, titles))?;
+    Ok(0)
+}
+
+fn titled(reference: &Reference, recording: &Recording, which: Which) -> String {
+    format!("{} @{}", reference.path.display(), title(recording, which))
+}
+
+/// A comparison says something only where something is in both, and something is left to show.
+fn refuse_strangers(found: &Diff<'_>, options: &DiffOptions, are_two: bool) -> anyhow::Result<()> {
+    let new = options.new.as_ref().map_or(&options.old.path, |new| &new.path);
+    ensure!(
+        !(are_two && found.n_common == 0 && found.n_vanished > 0 && found.n_new > 0),
+        "failed to compare `{}` with `{}`: they have nothing in common (none of {} and {} lines match)",
+        options.old.path.display(),
+        new.display(),
+        found.n_vanished,
+        found.n_new
+    );
+    ensure!(
+        !found.lines.is_empty() || found.left_out.n_lines == 0,
+        "nothing left: --min-size, --max-size and --min-count removed all {} lines",
+        found.left_out.n_lines
+    );
+    Ok(())
 }

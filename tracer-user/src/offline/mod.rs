@@ -6,8 +6,10 @@ mod diff;
 mod export;
 mod growth;
 mod open;
+mod output;
 mod report;
 mod resymbolize;
+mod select;
 mod verdict;
 
 pub use annotate::{AnnotateOptions, annotate};

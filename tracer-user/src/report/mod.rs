@@ -4,5 +4,8 @@ mod format;
 
 pub use format::escaped;
 pub mod check;
+pub mod diff;
+pub mod diff_json;
 pub mod json;
+pub mod snapshots;
 pub mod text;

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    analysis::statistics::statistics,
+    analysis::{filter::filtered, statistics::statistics},
     options::{JsonTarget, SessionOptions},
     report,
     snapshot::Snapshot,
@@ -90,6 +90,7 @@ impl Output {
         });
         spinner.finish_and_clear();
         let options = &self.options;
+        let snapshot = &filtered(snapshot, &names, &self.attribution, &options.report.filters).snapshot;
         let lines = statistics(snapshot, &names, &self.attribution, &options.report);
         match &options.json {
             Some(JsonTarget::Stdout) => return print(&report::json::render(snapshot, &lines)),
@@ -105,6 +106,7 @@ impl Output {
 
     fn text(&mut self, snapshot: &Snapshot) -> String {
         let names = self.symbolizer.resolve(snapshot, &|_| ());
+        let snapshot = &filtered(snapshot, &names, &self.attribution, &self.options.report.filters).snapshot;
         let lines = statistics(snapshot, &names, &self.attribution, &self.options.report);
         report::text::render(snapshot, &lines, &self.options.report, self.options.quiet)
     }

@@ -1,4 +1,5 @@
-//! The sites of a snapshot, and which site of one build is which of another.
+//! The sites of a snapshot, and which site of one build is which of another. Unlike `diff`, which shows each line as it is, a gate
+//! must not fail for a line that only moved.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
