@@ -96,10 +96,8 @@ pub fn check(
         judge.leaked(limit, &snapshot, recording, suppressions, attribution);
     }
     if let Some(limit) = budgets.max_site_growth {
-        if which == Which::Index(0) || recording.snapshots.len() < 2 {
-            return Err(CheckError::NoEarlierSnapshot(which));
-        }
-        let first = recording.snapshot(Which::Index(0));
+        let first = first_of_program(recording, which).ok_or(CheckError::NoEarlierSnapshot(which))?;
+        let first = recording.snapshot(Which::Index(first));
         let first = Sites::of(&first, &recording.names, attribution);
         judge.growth_of_sites(Budget::SiteGrowth, limit, &Sites::pairs_within(&first, &sites));
     }
@@ -125,6 +123,17 @@ pub fn check(
         allow_loss: budgets.allow_loss,
         suppressed: judge.suppressed,
     })
+}
+
+/// The first snapshot of the program that `which` shows, if that is an earlier one: exec makes another program of a process.
+fn first_of_program(recording: &Recording, which: Which) -> Option<usize> {
+    let until = match which {
+        Which::Index(index) => index,
+        Which::Peak => recording.snapshots.len() - 1,
+    };
+    let before = &recording.snapshots[..until];
+    let first = before.iter().rposition(|info| info.meta.trigger == Trigger::Exec).map_or(0, |exec| exec + 1);
+    (first < until).then_some(first)
 }
 
 /// Refuses two recordings of different executables.
