@@ -11,16 +11,19 @@ use tracer_user::{
 
 use super::view::parse_size;
 
+/// Sites shown of each exceeded budget, unless told otherwise.
+pub(super) const CHECK_TOP: usize = 5;
+
 /// What `check` takes.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// Recording, and the snapshot by label, number, start, end or peak [default: end]
     #[arg(value_name = "REC[@SNAPSHOT]", requires = "budget")]
     reference: OsString,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Budgets")]
     gate: GateArgs,
     /// Sites shown of each exceeded budget
-    #[arg(long, default_value_t = 5, value_name = "N")]
+    #[arg(long, default_value_t = CHECK_TOP, value_name = "N")]
     top: usize,
     /// Never attribute memory to functions or files that match (repeatable), as with malloc's own wrappers
     #[arg(long, value_name = "GLOB")]
@@ -32,7 +35,6 @@ pub(super) struct CheckArgs {
 
 /// Budgets, and where the outcome goes.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Budgets")]
 pub(super) struct GateArgs {
     #[command(flatten)]
     budgets: BudgetArgs,
@@ -94,6 +96,16 @@ impl CheckArgs {
 }
 
 impl GateArgs {
+    /// Whether any of them is on the command line.
+    pub(super) fn is_given(&self) -> bool {
+        let BudgetArgs { max_peak, max_current, max_leaked, max_allocations, max_site_growth, max_growth } =
+            &self.budgets;
+        [max_peak, max_current, max_leaked, max_allocations].iter().any(|limit| limit.is_some())
+            || [max_site_growth, max_growth].iter().any(|limit| limit.is_some())
+            || [&self.markdown, &self.junit].iter().any(|file| file.is_some())
+            || self.allow_loss
+    }
+
     /// The validated options, with those that sessions have of their own.
     pub(super) fn validated(self, top: usize, plumbing: Vec<String>, raw_leaf: bool) -> GateOptions {
         let BudgetArgs { max_peak, max_current, max_leaked, max_allocations, max_site_growth, max_growth } =

@@ -9,6 +9,8 @@ mod growth;
 mod pages;
 mod report;
 mod resymbolize;
+mod session;
+mod trace;
 mod verdict;
 mod view;
 

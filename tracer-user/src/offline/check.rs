@@ -68,7 +68,7 @@ pub fn check(options: &CheckOptions) -> anyhow::Result<u8> {
     let gate = Gate::prepare(options.gate.clone())?;
     let recording = open(&options.reference.path)?;
     let which = recording.find(options.reference.snapshot.as_deref())?;
-    gate.check(&recording, which)
+    gate.check(&recording, which, &mut io::stdout())
 }
 
 impl Gate {
@@ -96,11 +96,20 @@ impl Gate {
         Ok(Self { options, suppressions, baseline, attribution })
     }
 
-    /// Checks a recording and says what was found; the exit status: 0, or [`EXCEEDED`].
+    /// Checks the last snapshot of a recording; see [`Gate::check`].
+    ///
+    /// # Errors
+    /// It cannot be read; else as there.
+    pub fn check_file(&self, path: &Path, out: &mut dyn io::Write) -> anyhow::Result<u8> {
+        let recording = open(path)?;
+        self.check(&recording, recording.find(None)?, out)
+    }
+
+    /// Checks a recording and says what was found on `out`; the exit status: 0, or [`EXCEEDED`].
     ///
     /// # Errors
     /// The budgets make no sense for it, or the output cannot be written.
-    pub fn check(&self, recording: &Recording, which: Which) -> anyhow::Result<u8> {
+    pub fn check(&self, recording: &Recording, which: Which, out: &mut dyn io::Write) -> anyhow::Result<u8> {
         let outcome = self.judge(recording, which)?;
         let top = self.options.top;
         if let Some(path) = &self.options.markdown {
@@ -114,7 +123,7 @@ impl Gate {
             fs::write(path, text).with_context(|| format!("failed to write `{}`", path.display()))?;
         }
         let text = report::check::text(&outcome, top);
-        io::stdout().write_all(text.as_bytes()).context("failed to write to standard output")?;
+        out.write_all(text.as_bytes()).context("failed to write the outcome of the check")?;
         Ok(if outcome.passed() { 0 } else { EXCEEDED })
     }
 

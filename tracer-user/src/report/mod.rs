@@ -1,6 +1,6 @@
 //! Snapshot and statistics → bytes. Opens nothing, asks no clock.
 
-mod format;
+pub(crate) mod format;
 
 pub use format::escaped;
 pub mod check;

@@ -337,6 +337,7 @@ mod tests {
         Counter::Unwound,
         Counter::SampledNs,
         Counter::SampledRuns,
+        Counter::Reallocs,
         // Printed beside `BlocksFull`.
         Counter::BlocksFullBytes,
     ];
