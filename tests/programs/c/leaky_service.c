@@ -105,8 +105,10 @@ static void serve(int listening) {
                 return;
             }
             char *answer = handle_request(line);
-            say(client, answer);
+            snprintf(line, sizeof line, "%s", answer);
             free(answer);
+            // All is done by now: who has the answer finds the service at rest.
+            say(client, line);
         }
         close(client);
     }
