@@ -145,15 +145,13 @@ impl ViewArgs {
 
 /// `src/*.c`, `src/cache.c:21`: a glob, and a line after the last colon if that is a number.
 fn parse_pattern(text: &str) -> Result<(String, Option<u32>), String> {
-    if text.is_empty() {
-        return Err("an empty pattern matches nothing".to_owned());
-    }
-    match text.rsplit_once(':') {
+    let (pattern, line) = match text.rsplit_once(':') {
         Some((pattern, line)) if !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Ok((pattern.to_owned(), Some(line.parse().map_err(|_| format!("`{line}` is not a line number"))?)))
+            (pattern, Some(line.parse().map_err(|_| format!("`{line}` is not a line number"))?))
         }
-        _ => Ok((text.to_owned(), None)),
-    }
+        _ => (text, None),
+    };
+    if pattern.is_empty() { Err("an empty pattern matches nothing".to_owned()) } else { Ok((pattern.to_owned(), line)) }
 }
 
 /// `4096`, `64K`, `1.5MiB`: bytes, powers of 1024.

@@ -1,5 +1,7 @@
 //! `diff`: what changed between two snapshots, as tracemalloc's `compare_to`.
 
+use std::path::Path;
+
 use anyhow::ensure;
 
 use super::{
@@ -76,35 +78,42 @@ pub fn diff(options: &DiffOptions) -> anyhow::Result<u8> {
         &attribution,
         &options.report,
     );
-    refuse_strangers(&found, options, other.is_some())?;
-    let titles = (titled(&options.old, &old_recording, old_which), {
-        let reference = options.new.as_ref().unwrap_or(&options.old);
-        titled(reference, new_recording, new_which)
-    });
-    let titles = Titles { old: &titles.0, new: &titles.1 };
-    write(options.json.as_ref(), || render(&found, titles, &options.report), || diff_json::render(&found, titles))?;
-    Ok(0)
-}
-
-fn titled(reference: &Reference, recording: &Recording, which: Which) -> String {
-    format!("{} @{}", reference.path.display(), title(recording, which))
-}
-
-/// A comparison says something only where something is in both, and something is left to show.
-fn refuse_strangers(found: &Diff<'_>, options: &DiffOptions, are_two: bool) -> anyhow::Result<()> {
-    let new = options.new.as_ref().map_or(&options.old.path, |new| &new.path);
-    ensure!(
-        !(are_two && found.n_common == 0 && found.n_vanished > 0 && found.n_new > 0),
-        "failed to compare `{}` with `{}`: they have nothing in common (none of {} and {} lines match)",
-        options.old.path.display(),
-        new.display(),
-        found.n_vanished,
-        found.n_new
-    );
+    if other.is_some() && is_disjoint(&found) {
+        // What filters leave may well be new or gone; the recordings as they are must share something.
+        let (old, new) = (old_recording.snapshot(old_which), new_recording.snapshot(new_which));
+        let all = compare(
+            Named { snapshot: &old, names: &old_recording.names },
+            Named { snapshot: &new, names: &new_recording.names },
+            false,
+            &attribution,
+            &options.report,
+        );
+        ensure!(
+            !is_disjoint(&all),
+            "failed to compare `{}` with `{}`: they have nothing in common (none of {} and {} lines match)",
+            old_path.display(),
+            new_path.display(),
+            all.n_vanished,
+            all.n_new
+        );
+    }
     ensure!(
         !found.lines.is_empty() || found.left_out.n_lines == 0,
         "nothing left: --min-size, --max-size and --min-count removed all {} lines",
         found.left_out.n_lines
     );
-    Ok(())
+    let old_title = titled(old_path, &old_recording, old_which);
+    let new_title = titled(new_path, new_recording, new_which);
+    let titles = Titles { old: &old_title, new: &new_title };
+    write(options.json.as_ref(), || render(&found, titles, &options.report), || diff_json::render(&found, titles))?;
+    Ok(0)
+}
+
+fn titled(path: &Path, recording: &Recording, which: Which) -> String {
+    format!("{} @{}", path.display(), title(recording, which))
+}
+
+/// No line is in both, though both have some.
+const fn is_disjoint(found: &Diff<'_>) -> bool {
+    found.n_common == 0 && found.n_vanished > 0 && found.n_new > 0
 }

@@ -15,7 +15,7 @@ mod verdict;
 pub use annotate::{AnnotateOptions, annotate};
 pub use check::{CheckOptions, Gate, GateOptions, check};
 pub use diff::{DiffOptions, diff};
-pub use export::{ExportOptions, export};
+pub use export::{ExportOptions, ExportOutput, export};
 pub use growth::{GrowthOptions, growth};
 pub use report::{RecordingReportOptions, report};
 pub use resymbolize::{ResymbolizeOptions, resymbolize};

@@ -1,5 +1,7 @@
 //! `report`: which line holds the memory at one snapshot.
 
+use std::path::Path;
+
 use anyhow::ensure;
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
 use crate::{
     analysis::statistics::statistics,
     options::{JsonTarget, ReportOptions},
-    recording::Reference,
+    recording::{Recording, Reference, Which},
     report::{json, snapshots, text},
     symbolize::Attribution,
 };
@@ -43,8 +45,7 @@ pub fn report(options: &RecordingReportOptions) -> anyhow::Result<u8> {
     }
     let which = find(&recording, path, options.reference.snapshot.as_deref())?;
     let mut snapshot = select(&recording, which, &attribution, &options.report)?.non_empty()?.snapshot;
-    let of = recording.snapshots.len();
-    snapshot.notes.insert(0, format!("snapshot {} of {of} in `{}`", title(&recording, which), path.display()));
+    snapshot.notes.insert(0, told(path, &recording, which));
     let lines = statistics(&snapshot, &recording.names, &attribution, &options.report);
     ensure!(
         !lines.lines.is_empty() || lines.left_out.n_lines == 0,
@@ -57,4 +58,9 @@ pub fn report(options: &RecordingReportOptions) -> anyhow::Result<u8> {
         || json::render(&snapshot, &lines),
     )?;
     Ok(0)
+}
+
+/// What the report is about, for its first note.
+fn told(path: &Path, recording: &Recording, which: Which) -> String {
+    format!("{} @{}; --list shows all {}", path.display(), title(recording, which), recording.snapshots.len())
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod format;
 
+pub mod export;
 pub use format::escaped;
 pub mod check;
 pub mod diff;
