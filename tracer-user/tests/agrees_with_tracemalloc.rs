@@ -352,6 +352,23 @@ fn statistics_filters_and_comparisons_are_those_of_tracemalloc() {
 }
 
 #[test]
+fn docs_have_a_row_for_everything_that_tracemalloc_offers() {
+    let docs = include_str!("../../docs/tracemalloc.md");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tracemalloc_names.py");
+    let output = Command::new("python3").arg(script).output().expect("python3 is on the PATH");
+    let names = String::from_utf8(output.stdout).expect("names are text");
+    assert!(names.lines().count() > 30, "{names}");
+    let rows: Vec<&str> = docs.lines().filter(|line| line.starts_with("| ")).collect();
+    for name in names.lines() {
+        let wanted = [format!("`{name}`"), format!("`{name}(")];
+        let has_row = rows
+            .iter()
+            .any(|row| wanted.iter().any(|name| row[2..].split(" | ").next().is_some_and(|cell| cell.contains(name))));
+        assert!(has_row, "docs/tracemalloc.md has no row for `{name}`");
+    }
+}
+
+#[test]
 fn recursion_counts_once_in_cumulative_statistics() {
     let traces = [
         Trace { size: 100, frames: vec![("a.py", 1), ("a.py", 2), ("a.py", 1), ("lib/b.py", 1)] },

@@ -1,7 +1,7 @@
 //! Stacks → lines. One set of groups can take two snapshots, of one recording or of two, so that their lines can be compared:
 //! groups know modules by what makes them the same in both.
 
-use std::{collections::HashMap, ffi::OsStr};
+use std::{cmp::Reverse, collections::HashMap, ffi::OsStr};
 
 use tracer_common::abi::StackEnd;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     options::{Key, ReportOptions},
-    snapshot::{ModuleId, Snapshot, StackStats, Tid, Totals},
+    snapshot::{ModuleId, Snapshot, StackId, StackStats, Tid, Totals},
     symbolize::FrameName,
 };
 
@@ -99,13 +99,18 @@ pub(super) struct Groups<'a> {
 
 /// The lines of one side, and which line a group is.
 struct Lines<'a> {
-    lines: Vec<(GroupId, Statistic<'a>)>,
+    found: Vec<(GroupId, Statistic<'a>)>,
+    /// What each line's largest stack has; beside the lines, so that a stack need not be fetched to be compared.
+    largest: Vec<Value>,
     places: Vec<Option<u32>>,
 }
 
+/// What makes a stack the largest of its line: the sort's value; of equal ones the first id.
+type Value = (u64, Reverse<StackId>);
+
 /// What one side's distinct frames belong to, as far as it was asked for.
 struct Known {
-    groups: Vec<Vec<Option<GroupId>>>,
+    groups: Vec<Box<[GroupId]>>,
     identities: Vec<Option<u32>>,
 }
 
@@ -123,50 +128,48 @@ impl<'a> Groups<'a> {
         options: &ReportOptions,
     ) -> Vec<(GroupId, Statistic<'a>)> {
         let ReportOptions { sort, view, .. } = *options;
-        let value = |stack: &StackStats| (sort.value(view, &stack.totals), std::cmp::Reverse(stack.id));
-        let mut lines = Lines { lines: Vec::new(), places: Vec::new() };
+        let mut lines = Lines { found: Vec::new(), largest: Vec::new(), places: Vec::new() };
         let mut known = Known { groups: Vec::new(), identities: Vec::new() };
         // By group, the last stack that counted for it: recursion counts once.
         let mut counted: Vec<u32> = Vec::new();
         let mut indices = Vec::new();
         for (number, stack) in (1..).zip(&side.snapshot.stacks) {
             frames.index_all(&stack.stack, &mut indices);
+            let value = (sort.value(view, &stack.totals), Reverse(stack.id));
             let Some(site) = frames.site_at(&indices) else {
                 let group = match self.key {
                     Key::Thread => self.thread(side, stack),
                     _ => self.group(Group::NoStack(stack.stack.end)),
                 };
-                lines.add(group, None, stack, value);
+                lines.add(group, || None, stack, value);
                 continue;
             };
             match self.key {
                 Key::Traceback => {
                     let identities = indices.iter().map(|&frame| self.identity(side, frames, &mut known, frame));
                     let group = Group::Traceback(identities.collect(), stack.stack.end);
-                    lines.add(self.group(group), Some(frames.site(site)), stack, value);
+                    lines.add(self.group(group), || Some(frames.site(site)), stack, value);
                 }
-                Key::Thread => lines.add(self.thread(side, stack), Some(frames.site(site)), stack, value),
+                Key::Thread => lines.add(self.thread(side, stack), || Some(frames.site(site)), stack, value),
                 _ if !self.cumulative => {
                     let group = self.of_name(side, frames, &mut known, site);
-                    lines.add(group, Some(frames.site(site)), stack, value);
+                    lines.add(group, || Some(frames.site(site)), stack, value);
                 }
                 _ => {
                     for &frame in &indices {
-                        for name in 0..frames.infos()[frame as usize].names.len() as u32 {
-                            let at = NameAt { frame, name, is_plumbing: false };
-                            let group = self.of_name(side, frames, &mut known, at);
-                            if counted.len() <= group.0 as usize {
-                                counted.resize(self.known.len(), 0);
-                            }
+                        let groups = self.of_names(side, frames, &mut known, frame);
+                        counted.resize(self.known.len(), 0);
+                        for (name, group) in (0..).zip(groups) {
                             if std::mem::replace(&mut counted[group.0 as usize], number) != number {
-                                lines.add(group, Some(frames.site(at)), stack, value);
+                                let at = NameAt { frame, name, is_plumbing: false };
+                                lines.add(*group, || Some(frames.site(at)), stack, value);
                             }
                         }
                     }
                 }
             }
         }
-        lines.lines
+        lines.found
     }
 
     fn group(&mut self, group: Group<'a>) -> GroupId {
@@ -183,19 +186,30 @@ impl<'a> Groups<'a> {
         })
     }
 
-    /// The group of a name, as a site or as one of all frames.
+    /// The group of a name.
     fn of_name(&mut self, side: &Side<'a>, frames: &Frames<'a, '_>, known: &mut Known, at: NameAt) -> GroupId {
-        let (frame, name) = (at.frame as usize, at.name as usize);
-        if known.groups.len() <= frame {
-            known.groups.resize(frame + 1, Vec::new());
+        self.of_names(side, frames, known, at.frame)[at.name as usize]
+    }
+
+    /// The groups of all names of a distinct frame.
+    fn of_names<'k>(
+        &mut self,
+        side: &Side<'a>,
+        frames: &Frames<'a, '_>,
+        known: &'k mut Known,
+        frame: u32,
+    ) -> &'k [GroupId] {
+        let at = frame as usize;
+        if known.groups.len() <= at {
+            known.groups.resize(frames.infos().len(), Box::default());
         }
-        if let Some(Some(group)) = known.groups[frame].get(name) {
-            return *group;
+        // A frame has a name at least.
+        if known.groups[at].is_empty() {
+            let names = 0..frames.infos()[at].names.len() as u32;
+            let sites = names.map(|name| frames.site(NameAt { frame, name, is_plumbing: false }));
+            known.groups[at] = sites.map(|site| self.group(self.name_group(side, &site))).collect();
         }
-        let group = self.group(self.name_group(side, &frames.site(at)));
-        known.groups[frame].resize(frames.infos()[frame].names.len(), None);
-        known.groups[frame][name] = Some(group);
-        group
+        &known.groups[at]
     }
 
     fn name_group(&self, side: &Side<'a>, site: &Site<'a>) -> Group<'a> {
@@ -246,28 +260,24 @@ impl<'a> Groups<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn add<V: Ord>(
-        &mut self,
-        group: GroupId,
-        site: Option<Site<'a>>,
-        stack: &'a StackStats,
-        value: impl Fn(&StackStats) -> V,
-    ) {
+    fn add(&mut self, group: GroupId, site: impl Fn() -> Option<Site<'a>>, stack: &'a StackStats, value: Value) {
         let at = group.0 as usize;
         if self.places.len() <= at {
             self.places.resize(at + 1, None);
         }
         let place = *self.places[at].get_or_insert_with(|| {
-            let empty = Statistic { site, totals: Totals::default(), n_stacks: 0, largest: stack };
-            self.lines.push((group, empty));
-            self.lines.len() as u32 - 1
-        });
-        let line = &mut self.lines[place as usize].1;
+            let empty = Statistic { site: site(), totals: Totals::default(), n_stacks: 0, largest: stack };
+            self.found.push((group, empty));
+            self.largest.push(value);
+            self.found.len() as u32 - 1
+        }) as usize;
+        let line = &mut self.found[place].1;
         line.totals.add(&stack.totals);
         line.n_stacks += 1;
-        if value(stack) > value(line.largest) {
+        if value > self.largest[place] {
+            self.largest[place] = value;
             line.largest = stack;
-            line.site = site;
+            line.site = site();
         }
     }
 }

@@ -202,7 +202,7 @@ fn whatever_is_wrong_is_one_line() {
     }
     assert!(complaint(&dir, "report text.mtb").starts_with("failed to open `text.mtb`: "));
     assert!(complaint(&dir, "diff a.mtb gone.mtb").starts_with("failed to open `gone.mtb`: "));
-    let both = complaint(&dir, "diff a.mtb --include *.zig");
+    let both = complaint(&dir, "diff a.mtb@warm --include *.zig");
     assert!(both.starts_with("nothing left: filters removed all 11 stacks ("), "{both}");
 }
 

@@ -70,7 +70,9 @@ impl Program {
 
     fn snapshot(&self, at: Duration, stacks: Vec<StackStats>) -> Snapshot {
         let mut totals = Totals::default();
-        stacks.iter().for_each(|stack| totals.add(&stack.totals));
+        for stack in &stacks {
+            totals.add(&stack.totals);
+        }
         let module = |path: &str, build: u8| {
             Arc::new(Module {
                 kind: ModuleKind::File,
@@ -192,7 +194,7 @@ pub fn record_rebuilt(path: &Path) {
         program.stack(2, &[(APP, 0x600), main], Some(4712), totals((2_000_000, 100), (2_000_000, 100))),
         program.stack(3, &[(FOO, 0x700)], Some(4712), totals((1027, 1), (1027, 1))),
     ];
-    write(path, &program, true, &[(program.snapshot(Duration::from_secs(60), stacks), Trigger::End, None)]);
+    write(path, &program, true, &[(program.snapshot(Duration::from_mins(1), stacks), Trigger::End, None)]);
 }
 
 /// Another program.
