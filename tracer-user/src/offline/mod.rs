@@ -13,7 +13,7 @@ mod select;
 mod verdict;
 
 pub use annotate::{AnnotateOptions, annotate};
-pub use check::{CheckOptions, check};
+pub use check::{CheckOptions, Gate, GateOptions, check};
 pub use diff::{DiffOptions, diff};
 pub use export::{ExportOptions, ExportOutput, export};
 pub use growth::{GrowthOptions, growth};

@@ -4,6 +4,7 @@ pub(crate) mod format;
 
 pub mod export;
 pub use format::escaped;
+pub mod check;
 pub mod diff;
 pub mod diff_json;
 pub mod json;
