@@ -51,7 +51,13 @@ impl Target {
 
     /// Lets it go on by a line on its stdin.
     pub fn go(&mut self) -> Result<()> {
-        self.guard.child_mut().stdin.as_mut().context("stdin is a pipe")?.write_all(b"\n")?;
+        self.say("")
+    }
+
+    /// Writes a line to its stdin.
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        let stdin = self.guard.child_mut().stdin.as_mut().context("stdin is a pipe")?;
+        stdin.write_all(format!("{line}\n").as_bytes())?;
         Ok(())
     }
 

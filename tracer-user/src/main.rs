@@ -3,6 +3,7 @@
 mod cli;
 
 use std::{
+    ffi::OsString,
     fs,
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
@@ -12,8 +13,8 @@ use std::{
 use anyhow::Context as _;
 use cli::{Action, Offline, Target};
 use tracer_user::{
-    offline,
-    options::SessionOptions,
+    offline::{self, Gate, GateOptions},
+    options::{JsonTarget, RecordOptions, SessionOptions},
     plan,
     session::{self, Ended, SpawnError},
     target::{Process, host},
@@ -43,10 +44,7 @@ fn offline(command: &Offline) -> ExitCode {
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(2)
-        }
+        Err(error) => refused(&error),
     }
 }
 
@@ -74,7 +72,11 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
             }
             runtime()?.block_on(session::attach(pid, options)).map(|ended| exit(&ended))
         }
-        Action::Run { command, options } => {
+        Action::Run { command, options, gate: Some(gate) } => {
+            set_up(&options);
+            checked_run(&command, options, *gate)
+        }
+        Action::Run { command, options, gate: None } => {
             set_up(&options);
             runtime()?.block_on(session::run(&command, options)).map(|ended| exit(&ended))
         }
@@ -85,6 +87,7 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
             let plan = plan::plan(&elf).with_context(|| format!("failed to plan probes for `{name}`"))?;
             print(&plan.render(&path.to_string_lossy()))
         }
+        Action::Pages(pages) => pages.write(cli::command()).map(|()| ExitCode::SUCCESS),
         Action::Ask { session, request } => print(&format!("{}\n", session::control::ask(session, &request)?)),
         Action::Sessions => sessions(),
         Action::Offline(_) => unreachable!("dispatched in main"),
@@ -112,6 +115,53 @@ fn sessions() -> anyhow::Result<ExitCode> {
         text.push('\n');
     }
     print(&text)
+}
+
+/// Traces a program and holds what was recorded against budgets. A program that fails keeps its own status.
+fn checked_run(command: &[OsString], mut options: SessionOptions, gate: GateOptions) -> anyhow::Result<ExitCode> {
+    let gate = match Gate::prepare(gate) {
+        Ok(gate) => gate,
+        Err(error) => return Ok(refused(&error)),
+    };
+    // Without --record the recording lives as long as the check.
+    let scratch = match options.record {
+        Some(_) => None,
+        None => Some(tempfile::Builder::new().suffix(".mtb").tempfile().context("failed to make a temporary file")?),
+    };
+    if let Some(scratch) = &scratch {
+        options.record = Some(RecordOptions {
+            path: scratch.path().to_owned(),
+            is_kept: false,
+            sample_every: Duration::from_secs(1),
+            snapshot_every: None,
+            snapshot_on_growth: None,
+        });
+    }
+    let json_has_stdout = options.json == Some(JsonTarget::Stdout);
+    let Ended { code, recording } = runtime()?.block_on(session::run(command, options))?;
+    let checked = recording.context("failed to check: nothing was recorded").and_then(|path| {
+        if json_has_stdout {
+            gate.check_file(&path, &mut io::stderr())
+        } else {
+            gate.check_file(&path, &mut io::stdout())
+        }
+    });
+    Ok(match checked {
+        _ if code != 0 => {
+            if let Err(error) = checked {
+                complain(&error);
+            }
+            ExitCode::from(code)
+        }
+        Ok(verdict) => ExitCode::from(verdict),
+        Err(error) => refused(&error),
+    })
+}
+
+/// Input that makes no sense.
+fn refused(error: &anyhow::Error) -> ExitCode {
+    complain(error);
+    ExitCode::from(2)
 }
 
 fn set_up(options: &SessionOptions) {

@@ -160,6 +160,8 @@ impl BasisPoints {
 pub struct RecordOptions {
     /// The file.
     pub path: PathBuf,
+    /// The file stays, and is named at the end; else it is there for `--check` alone.
+    pub is_kept: bool,
     /// Time between two samples of the series; not zero.
     pub sample_every: Duration,
     /// Time between two snapshots; not zero.

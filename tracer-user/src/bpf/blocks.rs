@@ -1,9 +1,6 @@
 //! The table of live blocks → bytes and blocks by stack and time of birth. It looks at every slot: 36 MiB for a million blocks.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    io, ptr,
-};
+use std::{collections::HashSet, io, ptr};
 
 use aya::maps::{HashMap, Map};
 use tracer_common::abi::{BUCKET_SLOTS, Block, BlockKey, Bucket};
@@ -11,32 +8,28 @@ use tracer_common::abi::{BUCKET_SLOTS, Block, BlockKey, Bucket};
 use super::{kernel::Kernel, mmap::ArrayMemory};
 use crate::snapshot::{AgeCell, StackId};
 
-/// Sums by stack and generation.
-#[derive(Default)]
-struct Cells<'t> {
+/// What of each live block matters: (stack, generation) and bytes.
+struct Aged<'t> {
     taken_at_ns: &'t [u64],
-    /// (bytes, blocks) by generation, of each stack.
-    by_stack: BTreeMap<u32, Vec<(u64, u64)>>,
+    blocks: Vec<((u32, u32), u64)>,
 }
 
-impl Cells<'_> {
+impl Aged<'_> {
     fn add(&mut self, block: Block) {
         let generation = self.taken_at_ns.partition_point(|taken_at_ns| *taken_at_ns < block.born_ns);
-        let stack = self.by_stack.entry(block.stack).or_default();
-        if stack.len() <= generation {
-            stack.resize(generation + 1, (0, 0));
-        }
-        let (bytes, count) = &mut stack[generation];
-        *bytes += block.size;
-        *count += 1;
+        self.blocks.push(((block.stack, generation as u32), block.size));
     }
 
-    fn into_vec(self) -> Vec<AgeCell> {
-        let cell = |stack, generation, (bytes, count)| AgeCell { stack: StackId(stack), generation, bytes, count };
-        self.by_stack
-            .into_iter()
-            .flat_map(|(stack, sums)| (0..).zip(sums).map(move |(generation, sum)| cell(stack, generation, sum)))
-            .filter(|cell| cell.count > 0)
+    /// The sums, sorted. By sorting and not by a map: where there are many stacks and times, nearly every block has a cell of its own.
+    fn into_cells(mut self) -> Vec<AgeCell> {
+        self.blocks.sort_unstable_by_key(|(key, _)| *key);
+        self.blocks
+            .chunk_by(|(one, _), (other, _)| one == other)
+            .map(|same| {
+                let ((stack, generation), _) = same[0];
+                let bytes = same.iter().map(|(_, bytes)| bytes).sum();
+                AgeCell { stack: StackId(stack), generation, bytes, count: same.len() as u64 }
+            })
             .collect()
     }
 }
@@ -48,20 +41,22 @@ impl Kernel {
     /// # Errors
     /// A table could not be read.
     pub fn read_ages(&self, taken_at_ns: &[u64]) -> io::Result<Vec<AgeCell>> {
-        let mut cells = Cells { taken_at_ns, ..Cells::default() };
+        let scope = self.scope.get(0).unwrap_or_default();
+        let n_blocks = scope.n_blocks.min(u64::from(self.sizes().blocks));
+        let mut aged = Aged { taken_at_ns, blocks: Vec::with_capacity(n_blocks as usize) };
         let Some(Map::Array(blocks)) = self.ebpf.map("BLOCKS") else { return Err(missing("BLOCKS")) };
         let buckets = ArrayMemory::<Bucket>::of(blocks)?;
         for n in 0..buckets.len() {
             let bucket = buckets.element(n).expect("below the length");
-            (0..BUCKET_SLOTS).filter_map(|slot| block_of(bucket, slot)).for_each(|block| cells.add(block));
+            (0..BUCKET_SLOTS).filter_map(|slot| block_of(bucket, slot)).for_each(|block| aged.add(block));
         }
-        if self.scope.get(0).is_some_and(|scope| scope.n_spilled > 0) {
-            self.add_spilled(&mut cells)?;
+        if scope.n_spilled > 0 {
+            self.add_spilled(&mut aged)?;
         }
-        Ok(cells.into_vec())
+        Ok(aged.into_cells())
     }
 
-    fn add_spilled(&self, cells: &mut Cells<'_>) -> io::Result<()> {
+    fn add_spilled(&self, aged: &mut Aged<'_>) -> io::Result<()> {
         let map = self.ebpf.map("SPILLED_BLOCKS").ok_or_else(|| missing("SPILLED_BLOCKS"))?;
         let spilled: HashMap<_, BlockKey, Block> = HashMap::try_from(map).map_err(io::Error::other)?;
         let mut seen = HashSet::new();
@@ -70,7 +65,7 @@ impl Kernel {
         for entry in spilled.iter().take(2 * self.sizes().spilled_blocks() as usize) {
             let (key, block) = entry.map_err(io::Error::other)?;
             if seen.insert(key.address) {
-                cells.add(block);
+                aged.add(block);
             }
         }
         Ok(())

@@ -4,17 +4,18 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use tracer_user::{
-    offline,
+    offline::{self, GateOptions},
     options::{JsonTarget, SessionOptions},
     session::control::Request,
 };
 
 use super::{
     annotate::AnnotateArgs,
-    check::CheckArgs,
+    check::{CHECK_TOP, CheckArgs, GateArgs},
     diff::DiffArgs,
     export::ExportArgs,
     growth::GrowthArgs,
+    pages::{CompletionsArgs, ManArgs, Pages},
     report::ReportArgs,
     resymbolize::ResymbolizeArgs,
     session::{MarkArgs, SessionArgs, SnapshotArgs},
@@ -38,6 +39,8 @@ pub enum Action {
         command: Vec<OsString>,
         /// How.
         options: SessionOptions,
+        /// What is recorded is held against budgets.
+        gate: Option<Box<GateOptions>>,
     },
     /// Show the probe sites.
     Plan(Target),
@@ -45,6 +48,8 @@ pub enum Action {
     Doctor,
     /// Work on a recording.
     Offline(Offline),
+    /// Manual pages and completions.
+    Pages(Pages),
     /// Ask a running session.
     Ask {
         /// The target's id; `None`: the only session that runs.
@@ -122,13 +127,9 @@ enum Command {
     /// Standard input and output are the program's; the report follows its output. The exit status is the program's
     /// (128 + signal if it was killed; 127 if it is not found, 126 if it cannot be executed). Signals to this process are passed
     /// on to the program, but for SIGUSR1 with --record, which takes a snapshot.
-    Run {
-        #[command(flatten)]
-        options: TraceArgs,
-        /// The program and its arguments
-        #[arg(last = true, required = true, value_name = "CMD")]
-        command: Vec<OsString>,
-    },
+    ///
+    /// With --check the outcome follows the report; the exit status is 3 when a budget is exceeded and the program succeeded.
+    Run(Box<RunArgs>),
     /// Show the chosen probe sites: function, file offset, instruction, emulated or single-stepped, why
     Plan(PlanArgs),
     /// Show what this host offers for tracing, and what to do where something is missing
@@ -156,9 +157,28 @@ enum Command {
     /// Write a recording in the form of another tool
     Export(ExportArgs),
     /// Hold a recording against budgets and a baseline; exit status 3 when one is exceeded
+    #[command(override_usage = "memtrace-bpf check [OPTIONS] <BUDGETS> <REC[@SNAPSHOT]>")]
     Check(CheckArgs),
     /// Look the names of a recording up again, with more debug files
     Resymbolize(ResymbolizeArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all commands
+    Man(ManArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    options: TraceArgs,
+    /// Hold what was recorded against the budgets, as `check` does with a recording
+    #[arg(long, requires = "budget", help_heading = "Budgets (with --check)")]
+    check: bool,
+    #[command(flatten, next_help_heading = "Budgets (with --check)")]
+    gate: GateArgs,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -170,6 +190,11 @@ struct PlanArgs {
     /// One executable or library
     #[arg(long, short = 'f', value_name = "ELF")]
     file: Option<PathBuf>,
+}
+
+/// The description of the command line.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Of a command line that makes no sense, as of most programs.
@@ -187,7 +212,7 @@ pub fn parse() -> Action {
             ),
         },
         Some(Command::Attach { pid, options: args }) => Action::Attach { pid, options: args.validated() },
-        Some(Command::Run { options: args, command }) => Action::Run { command, options: args.validated() },
+        Some(Command::Run(args)) => run(*args),
         Some(Command::Plan(PlanArgs { pid: Some(pid), .. })) => Action::Plan(Target::Pid(pid)),
         Some(Command::Plan(PlanArgs { file, .. })) => {
             Action::Plan(Target::File(file.expect("clap demands one of the two")))
@@ -205,13 +230,31 @@ pub fn parse() -> Action {
         Some(Command::Verdict(args)) => Action::Offline(Offline::Verdict(args.validated())),
         Some(Command::Export(args)) => Action::Offline(Offline::Export(args.validated())),
         Some(Command::Check(args)) => Action::Offline(Offline::Check(args.validated())),
+        Some(Command::Completions(args)) => Action::Pages(Pages::Completions(args)),
+        Some(Command::Man(args)) => Action::Pages(Pages::Man(args)),
         Some(Command::Resymbolize(args)) => Action::Offline(Offline::Resymbolize(args.validated())),
     }
+}
+
+/// Budgets without `--check` would go unheard.
+fn run(RunArgs { options, check, gate, command }: RunArgs) -> Action {
+    let options = options.validated();
+    if !check && gate.is_given() {
+        usage(&Cli::command().error(ErrorKind::MissingRequiredArgument, "budgets are held with --check only"));
+    }
+    let report = &options.report;
+    let gate = check.then(|| gate.validated(CHECK_TOP, report.plumbing.clone(), report.raw_leaf)).map(Box::new);
+    Action::Run { command, options, gate }
 }
 
 /// `-` is standard output.
 pub(super) fn json_target(path: PathBuf) -> JsonTarget {
     if path.as_os_str() == "-" { JsonTarget::Stdout } else { JsonTarget::File(path) }
+}
+
+/// Refuses arguments that contradict each other.
+pub(super) fn refuse(why: &str) -> ! {
+    usage(&Cli::command().error(ErrorKind::ArgumentConflict, why))
 }
 
 /// Says in one line what is wrong with the command line and ends with 2; help and version are printed as clap has them.

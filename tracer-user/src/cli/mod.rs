@@ -6,6 +6,7 @@ mod check;
 mod diff;
 mod export;
 mod growth;
+mod pages;
 mod report;
 mod resymbolize;
 mod session;
@@ -13,4 +14,4 @@ mod trace;
 mod verdict;
 mod view;
 
-pub use args::{Action, Offline, Target, parse};
+pub use args::{Action, Offline, Target, command, parse};

@@ -73,6 +73,7 @@ impl TraceArgs {
             start_after: self.start_after,
             record: self.record.map(|path| RecordOptions {
                 path,
+                is_kept: true,
                 sample_every: self.sample_every,
                 snapshot_every: self.snapshot_every,
                 snapshot_on_growth: self.snapshot_on_growth,

@@ -2,6 +2,11 @@
 
 pub(crate) mod format;
 
+pub mod export;
 pub use format::escaped;
+pub mod check;
+pub mod diff;
+pub mod diff_json;
 pub mod json;
+pub mod snapshots;
 pub mod text;

@@ -317,6 +317,7 @@ impl Session {
         last.transpose().context("the recording lacks its last snapshot")?;
         if let Some(line) = recorded.transpose().context("the recording lacks its names")?
             && !options.quiet
+            && options.record.as_ref().is_some_and(|record| record.is_kept)
         {
             eprintln!("{line}");
         }

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tracer_common::addr::FileVaddr;
 
 use crate::{
-    analysis::statistics::statistics,
+    analysis::{filter::filtered, statistics::statistics},
     options::{JsonTarget, SessionOptions},
     report,
     snapshot::{Module, ModuleId, Snapshot},
@@ -91,6 +91,7 @@ impl Output {
         let names = self.symbolizer.resolve(snapshot, &progress);
         self.spinner.finish_and_clear();
         let options = &self.options;
+        let snapshot = &filtered(snapshot, &names, &self.attribution, &options.report.filters).snapshot;
         let lines = statistics(snapshot, &names, &self.attribution, &options.report);
         match &options.json {
             Some(JsonTarget::Stdout) => return print(&report::json::render(snapshot, &lines)),
@@ -118,6 +119,7 @@ impl Output {
 
     fn text(&mut self, snapshot: &Snapshot) -> String {
         let names = self.symbolizer.resolve(snapshot, &|_| ());
+        let snapshot = &filtered(snapshot, &names, &self.attribution, &self.options.report.filters).snapshot;
         let lines = statistics(snapshot, &names, &self.attribution, &self.options.report);
         report::text::render(snapshot, &lines, &self.options.report, self.options.quiet)
     }
