@@ -220,6 +220,8 @@ fn what_happens_in_a_pause_is_not_counted_and_the_gap_is_marked() -> Result<()> 
     let (begins, ends) = (recording.marks[0].at, recording.marks[1].at);
     let inside = |sample: &&Sample| sample.at > begins && sample.at < ends;
     ensure!(recording.series.iter().filter(inside).all(|sample| sample.paused), "{:?}", recording.series);
+    ensure!(recording.series.iter().any(|sample| sample.at == begins && sample.paused), "where does the gap begin?");
+    ensure!(recording.series.iter().any(|sample| sample.at == ends && !sample.paused), "where does the gap end?");
     ensure!(recording.series.iter().filter(inside).count() > 0, "nothing of the gap: {:?}", recording.series);
     ensure!(recording.series.iter().filter(|sample| !inside(sample)).any(|sample| !sample.paused));
     Ok(())
