@@ -2,7 +2,9 @@
 //! what it prints.
 
 mod pair;
+mod recording;
 mod scale;
+mod synthetic;
 mod workload;
 
 use std::process::ExitCode;
@@ -27,6 +29,10 @@ fn measure(arguments: &[String]) -> Result<()> {
         ["scale", workload, blocks, stacks, threads] => {
             scale::measure(workload, blocks.parse()?, stacks.parse()?, threads.parse()?)
         }
-        _ => bail!("usage: memtrace-bench pair WORKLOAD ROUNDS | scale WORKLOAD BLOCKS STACKS THREADS"),
+        ["recording", tracer] => recording::measure(tracer),
+        ["recording-file", path] => recording::make(path),
+        _ => bail!(
+            "usage: memtrace-bench pair WORKLOAD ROUNDS | scale WORKLOAD BLOCKS STACKS THREADS | recording MEMTRACE_BPF"
+        ),
     }
 }

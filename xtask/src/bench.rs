@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     exec::{cargo, clean, output, root, run, say, target_dir},
+    run::build_tracer,
     setup::{ensure_packages, is_root},
 };
 
@@ -34,18 +35,25 @@ enum What {
     },
     /// Time from the tables to the report: 1 000 000 live blocks, 50 000 stacks, 64 threads.
     Scale,
+    /// Size of a recording of 1 000 000 live blocks, 50 000 stacks and 100 snapshots, and time and memory of `report` and
+    /// `diff` on it. Needs no root.
+    Recording,
     /// Memory of the kernel's tables and of the tracer: 1 000 000 live blocks, 10 000 stacks.
     Memory,
 }
 
 /// Measures one thing.
 pub fn main(options: &Options) -> Result<()> {
+    if let What::Recording = options.what {
+        return recording();
+    }
     if !is_root() {
         bail!("the benchmarks trace processes: run `sudo -E cargo xtask bench`");
     }
     match options.what {
         What::Pair { rounds } => pair(rounds),
         What::Scale => large("scale", [1_000_000, 50_000, 64]),
+        What::Recording => unreachable!("needs no root"),
         What::Memory => large("memory", [1_000_000, 10_000, 8]),
     }
 }
@@ -64,6 +72,12 @@ fn large(what: &str, numbers: [u32; 3]) -> Result<()> {
     arguments.extend(numbers.map(|number| number.to_string().into()));
     let raw = measure(&arguments)?;
     keep(what, &format!("cargo xtask bench {what}"), &raw, &large_summary(&raw)?)
+}
+
+fn recording() -> Result<()> {
+    let tracer = build_tracer()?;
+    let raw = measure(&["recording".into(), tracer.into()])?;
+    keep("recording", "cargo xtask bench recording", &raw, &recording_summary(&raw)?)
 }
 
 /// Optimised and without frame pointers, as distributions build theirs.
@@ -202,7 +216,9 @@ fn large_summary(raw: &str) -> Result<String> {
     );
     text.push_str("| | |\n|---|---:|\n");
     for (name, what) in [
+        ("sums over all stacks (once a second, for the series)", "totals_ms"),
         ("tables read (snapshot)", "snapshot_ms"),
+        ("tables and every block read (snapshot with ages)", "snapshot_with_ages_ms"),
         ("names looked up", "names_ms"),
         ("lines made and printed", "report_ms"),
         ("**snapshot to report**", "snapshot_to_report_ms"),
@@ -216,6 +232,44 @@ fn large_summary(raw: &str) -> Result<String> {
     text.push_str(
         "\nPages of the tables that the tracer has read are resident in it too: the sum counts them twice.\n",
     );
+    Ok(text)
+}
+
+/// The table of `bench recording`, each figure beside what it must stay below.
+fn recording_summary(raw: &str) -> Result<String> {
+    let mut figures: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for line in raw.lines().skip(1) {
+        let (what, value) = line.split_once(',').with_context(|| format!("not a line of figures: `{line}`"))?;
+        figures.entry(what).or_default().push(value.parse()?);
+    }
+    let of = |name: &str| figures.get(name).map(Vec::as_slice).unwrap_or_default();
+    let most = |name: &str| of(name).iter().copied().fold(f64::NAN, f64::max);
+    let mb = |bytes: f64| bytes / 1e6;
+    let mut text = format!(
+        "{} live blocks, {} stacks, {} snapshots; between two, {} % of the stacks change. A snapshot takes at most {} ms to \
+         write; the names are {:.1} MB of the file.\n\n| | median | min | max | limit |\n|---|---:|---:|---:|---:|\n",
+        most("blocks"),
+        most("stacks"),
+        most("snapshots"),
+        most("changed_percent"),
+        most("slowest_snapshot_ms"),
+        mb(most("names_bytes")),
+    );
+    writeln!(text, "| size of the file | {:.1} MB | | | 20 MB |", mb(most("file_bytes")))?;
+    for name in ["report", "report_traceback", "diff", "diff_traceback"] {
+        let (took, peak) = (format!("{name}_ms"), format!("{name}_peak_bytes"));
+        let what = name.replace("_traceback", " --key traceback");
+        let min = |name: &str| of(name).iter().copied().fold(f64::NAN, f64::min);
+        writeln!(
+            text,
+            "| `{what}` | {:.0} ms | {:.0} | {:.0} | 1000 ms |",
+            median(of(&took)),
+            min(&took),
+            most(&took)
+        )?;
+        let [median, min, max] = [median(of(&peak)), min(&peak), most(&peak)].map(mb);
+        writeln!(text, "| most memory of `{what}` | {median:.0} MB | {min:.0} | {max:.0} | 300 MB |")?;
+    }
     Ok(text)
 }
 

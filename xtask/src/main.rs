@@ -4,6 +4,7 @@ mod bench;
 mod build_ebpf;
 mod debs;
 mod exec;
+mod fuzz;
 mod initrd;
 mod libs;
 mod lint;
@@ -39,6 +40,8 @@ enum Command {
     Test(test::Options),
     /// Measure, and keep the evidence in `bench/runs/`.
     Bench(bench::Options),
+    /// Open mutated files, and keep what came of it in `fuzz/runs/`.
+    Fuzz(fuzz::Options),
     /// Check formatting and lints.
     Lint,
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::main(&options),
         Command::Test(options) => test::main(&options),
         Command::Bench(options) => bench::main(&options),
+        Command::Fuzz(options) => fuzz::main(&options),
         Command::Lint => lint::main(),
     };
     match outcome {

@@ -1,5 +1,6 @@
 //! Snapshots and names → statistics.
 
+pub mod check;
 pub mod diff;
 pub mod filter;
 mod frames;

@@ -1,8 +1,10 @@
 //! Snapshot and statistics → bytes. Opens nothing, asks no clock.
 
-mod format;
+pub(crate) mod format;
 
+pub mod export;
 pub use format::escaped;
+pub mod check;
 pub mod diff;
 pub mod diff_json;
 pub mod json;

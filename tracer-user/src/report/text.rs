@@ -8,27 +8,12 @@ use super::format::{escaped, grouped, percent, short_path, shortened, size, size
 use crate::{
     analysis::statistics::{Rest, Statistic, Statistics, module_of},
     options::{Key, ReportOptions, Sort, View},
-    snapshot::{Snapshot, StackId, StackStats, Tid, Totals},
+    snapshot::{LOSSES, LOSSES_FROM_START, Snapshot, StackId, StackStats, Tid, Totals},
     symbolize::{FrameName, Names, Place, module_name},
 };
 
 /// Columns up to which the function names after the figures are aligned.
 const MAX_ALIGNED: usize = 100;
-
-/// Counters of calls or events that the figures miss.
-const LOSSES: &[Counter] = &[
-    Counter::BlocksFull,
-    Counter::StacksFull,
-    Counter::ThreadsFull,
-    Counter::LostReturns,
-    Counter::UnpairedReturns,
-    Counter::MissedFrees,
-    Counter::OutUnreadable,
-    Counter::EventsLost,
-];
-
-/// Counters that are a loss when every block was seen from the start, and ordinary after an attach.
-const LOSSES_FROM_START: &[Counter] = &[Counter::FreesUnknown, Counter::ReallocsUnknown];
 
 /// Counters that are no loss, but tell about the target.
 const DETAILS: &[Counter] = &[Counter::Failed, Counter::Execs];
@@ -352,6 +337,7 @@ mod tests {
         Counter::Unwound,
         Counter::SampledNs,
         Counter::SampledRuns,
+        Counter::Reallocs,
         // Printed beside `BlocksFull`.
         Counter::BlocksFullBytes,
     ];

@@ -12,6 +12,6 @@ mod rewrite;
 pub(super) mod wire;
 mod write;
 
-pub use read::ReadError;
+pub use read::{ReadError, read_limit_bytes};
 pub use rewrite::rewrite_names;
-pub use write::{RecordError, Recorder};
+pub use write::{RecordError, Recorder, Slot};

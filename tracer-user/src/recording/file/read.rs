@@ -56,6 +56,11 @@ pub enum ReadError {
     Damaged(Malformed),
 }
 
+/// The most memory that reading a recording of this size takes, in bytes; what would take more is refused as damaged.
+pub const fn read_limit_bytes(size_bytes: u64) -> u64 {
+    Budget::BASE_BYTES + size_bytes.saturating_mul(Budget::PER_BYTE)
+}
+
 impl Recording {
     /// Reads a file. What is not whole is left out, and told in [`Recording::problems`].
     ///

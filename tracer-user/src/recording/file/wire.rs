@@ -50,7 +50,7 @@ impl Budget {
 
     /// What a file of this size may take.
     pub const fn of_file(size_bytes: u64) -> Self {
-        Self(Cell::new(Self::BASE_BYTES + size_bytes.saturating_mul(Self::PER_BYTE)))
+        Self(Cell::new(super::read_limit_bytes(size_bytes)))
     }
 
     /// For what we wrote ourselves.
