@@ -267,8 +267,7 @@ fn a_killed_tracer_leaves_a_recording_that_opens_and_a_target_that_runs_on() -> 
     ensure!(!left.problems.is_empty(), "nothing is said of the missing end");
     target.step("b")?;
     check_code_is_as_in_files(target.pid())?;
-    // The next session cleans up, whichever target it has.
-    ensure!(socket.exists(), "the killed tracer's socket is gone already");
+    // The next session cleans up, whichever target it has; one of another test may have done so already.
     let other = steps()?;
     let tracing = Tracing::attach::<&str>(other.pid(), &[])?;
     ensure!(!socket.exists(), "the dead socket is still there");
