@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tracer_user::recording::{Recorder, Sample, SessionInfo, SnapshotMeta, Trigger};
+use tracer_user::{
+    recording::{Recorder, Sample, SessionInfo, SnapshotMeta, Trigger},
+    snapshot::Totals,
+};
 
 use crate::synthetic::Synthetic;
 
@@ -31,7 +34,7 @@ pub fn make(path: &str) -> Result<()> {
         let snapshot = target.step();
         changed +=
             snapshot.stacks.iter().filter(|stack| before.get(stack.id.0 as usize) != Some(&stack.totals)).count();
-        before.resize(STACKS as usize, Default::default());
+        before.resize(STACKS as usize, Totals::default());
         for stack in &snapshot.stacks {
             before[stack.id.0 as usize] = stack.totals;
         }
@@ -51,7 +54,7 @@ pub fn make(path: &str) -> Result<()> {
         slowest = slowest.max(started.elapsed());
     }
     let before_names = fs::metadata(path)?.len();
-    recorder.finish(&target.names())?;
+    recorder.finish(&Synthetic::names())?;
     let bytes = fs::metadata(path)?.len();
     println!("blocks,{n_blocks}");
     println!("stacks,{n_stacks}");
@@ -96,7 +99,6 @@ fn measure_at(tracer: &str, path: &Path) -> Result<()> {
 /// Runs a command: time from start to end, and the most memory that it had resident.
 fn run(command: &mut Command) -> Result<(Duration, u64)> {
     let started = Instant::now();
-    #[expect(clippy::zombie_processes, reason = "reaped below, by a call that also says what it used")]
     let child = command.spawn()?;
     let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::uninit());
     // SAFETY: both places are ours and of the type that wait4(2) writes.

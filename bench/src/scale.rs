@@ -26,6 +26,10 @@ pub fn measure(path: &str, blocks: u32, stacks: u32, threads: u32) -> Result<()>
     tracer.end();
 
     let started = Instant::now();
+    let totals = tracer.totals();
+    let summed = started.elapsed();
+
+    let started = Instant::now();
     let snapshot = tracer.snapshot();
     let read = started.elapsed();
     let names = Symbolizer::new(SymbolizeOptions::default()).resolve(&snapshot, &|_| ());
@@ -37,6 +41,16 @@ pub fn measure(path: &str, blocks: u32, stacks: u32, threads: u32) -> Result<()>
     let json = report::json::render(&snapshot, &lines);
     let exported = started.elapsed();
 
+    ensure!(totals == snapshot.totals, "{totals:?} is not {:?}", snapshot.totals);
+
+    let taken_at: Vec<Duration> = (0..100).map(|n| snapshot.duration / 100 * n).collect();
+    let started = Instant::now();
+    let with_ages = tracer.snapshot_with_ages(&taken_at);
+    let aged = started.elapsed();
+    let ages = with_ages.ages.context("no ages")?;
+    let aged_count: u64 = ages.iter().map(|cell| cell.count).sum();
+    ensure!(aged_count == totals.current_count, "{aged_count} blocks by age, {totals:?}");
+
     let count = format!(" current_count={} ", snapshot.totals.current_count);
     ensure!(truth.contains(&count), "the target says `{truth}`, the report `{text}`");
     let head = text.lines().next().unwrap_or_default();
@@ -46,7 +60,10 @@ pub fn measure(path: &str, blocks: u32, stacks: u32, threads: u32) -> Result<()>
     println!("blocks,{}", snapshot.totals.current_count);
     println!("stacks,{}", snapshot.stacks.len());
     println!("threads,{threads}");
+    println!("totals_ms,{}", ms(summed));
     println!("snapshot_ms,{}", ms(read));
+    println!("snapshot_with_ages_ms,{}", ms(aged));
+    println!("age_cells,{}", ages.len());
     println!("names_ms,{}", ms(named.saturating_sub(read)));
     println!("report_ms,{}", ms(reported.saturating_sub(named)));
     println!("snapshot_to_report_ms,{}", ms(reported));

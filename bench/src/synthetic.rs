@@ -145,7 +145,7 @@ impl Synthetic {
     }
 
     /// Names of all frames: long ones, with up to four functions inlined at an address.
-    pub fn names(&self) -> Names {
+    pub fn names() -> Names {
         let mut random = Random(7);
         let mut names = Names::default();
         let files: Vec<Arc<Path>> = (0..900)

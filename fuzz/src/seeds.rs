@@ -58,7 +58,7 @@ fn snapshot(n: u64, n_stacks: u32, random: &mut Random) -> Snapshot {
         stacks,
         threads: BTreeMap::from([(Tid(1), "main".into()), (Tid(2), "worker".into())]),
         memory: Some(ProcessMemory { heap: mapped, arenas: mapped, ..ProcessMemory::default() }),
-        ages: (n % 2 == 0).then(|| {
+        ages: n.is_multiple_of(2).then(|| {
             let cell = |id| AgeCell { stack: StackId(id), generation: n as u32, bytes: 123, count: 1 };
             (0..n_stacks).map(cell).collect()
         }),
@@ -71,9 +71,9 @@ fn stack(id: u32, n: u64, random: &mut Random) -> StackStats {
     let frame = |at: u64| {
         let addr = FrameAddr::Return(UserAddr(0x7f00_0000_1000 + at * 5));
         let vaddr = FileVaddr(addr.lookup().0 - 0x7f00_0000_0000);
-        Frame { addr, location: (at % 7 > 0).then_some((ModuleId((at % 2) as u32), vaddr)) }
+        Frame { addr, location: (!at.is_multiple_of(7)).then_some((ModuleId((at % 2) as u32), vaddr)) }
     };
-    let frames = (0..1 + u64::from(id) % 9).rev().map(|depth| frame(depth * 3 + u64::from(id) % (depth + 1))).collect();
+    let frames = (0..=u64::from(id) % 9).rev().map(|depth| frame(depth * 3 + u64::from(id) % (depth + 1))).collect();
     let (allocated, size) = (1 + n * (1 + u64::from(id) % 3), 123);
     let freed = random.below(allocated as usize + 1) as u64;
     let live = allocated - freed;

@@ -65,7 +65,7 @@ pub fn check_balance(report: &Report) -> Result<u64> {
         + get("out_unreadable")?
         + get("threads_full")?;
     let moves = known.checked_sub(made).with_context(|| format!("{made} hits, but only {known} are accounted for"))?;
-    ensure!(moves <= totals.freed_count.min(totals.allocated_count), "{known} events of {made} hits");
+    ensure!(moves == get("reallocs")?, "{made} hits, {known} accounted for, {} reallocations", get("reallocs")?);
     let (entries, returns) = (get("hits_entry")?, get("hits_return")?);
     ensure!(
         entries + get("unpaired_returns")? == returns + get("lost_returns")?,

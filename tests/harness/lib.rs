@@ -4,13 +4,16 @@
 //! and closes the balance. Nothing here waits by sleeping: programs and tracer hand over through pipes.
 
 mod balance;
+pub mod docs;
 mod guard;
 mod oracle;
 pub mod process;
 mod programs;
 mod real;
+mod recording;
 mod report;
 mod session;
+pub mod terminal;
 mod truth;
 
 pub use balance::{check_balance, check_stacks, counter, walks_at_a_root};
@@ -18,6 +21,7 @@ pub use guard::{Guard, Output, TIME_OUT};
 pub use oracle::{HeaptrackEvents, heaptrack, valgrind};
 pub use programs::{Program, root, target_dir, tracer};
 pub use real::{GIT, JQ, PYTHON3, RealProgram, SQLITE3};
+pub use recording::{names_of_snapshots, recording};
 pub use report::{Figure, Frame, Overhead, Report, Stat, Totals};
 pub use session::{Attached, Session, clean};
 pub use truth::Truth;

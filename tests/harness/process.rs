@@ -8,12 +8,14 @@ use std::{
     os::unix::fs::FileExt as _,
     path::Path,
     process::{ChildStdout, Command, Stdio},
+    sync::mpsc,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    guard::{Guard, Output, piped},
+    guard::{Guard, Output, TIME_OUT, piped},
     programs::tracer,
     session::clean,
 };
@@ -49,7 +51,21 @@ impl Target {
 
     /// Lets it go on by a line on its stdin.
     pub fn go(&mut self) -> Result<()> {
-        self.guard.child_mut().stdin.as_mut().context("stdin is a pipe")?.write_all(b"\n")?;
+        self.say("")
+    }
+
+    /// Writes a line to its stdin.
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        let stdin = self.guard.child_mut().stdin.as_mut().context("stdin is a pipe")?;
+        stdin.write_all(format!("{line}\n").as_bytes())?;
+        Ok(())
+    }
+
+    /// Tells it a line, and waits until it says the line back.
+    pub fn step(&mut self, line: &str) -> Result<()> {
+        writeln!(self.guard.child_mut().stdin.as_mut().context("stdin is a pipe")?, "{line}")?;
+        let said = self.hear()?;
+        ensure!(said == line, "told `{line}`, it says `{said}`");
         Ok(())
     }
 
@@ -97,6 +113,7 @@ impl Target {
 #[derive(Debug)]
 pub struct Tracing {
     guard: Guard,
+    log: mpsc::Receiver<String>,
 }
 
 impl Tracing {
@@ -104,15 +121,40 @@ impl Tracing {
     pub fn attach<A: AsRef<OsStr>>(pid: u32, options: &[A]) -> Result<Self> {
         let mut command = clean(tracer()?);
         command.args(["--verbose", "--pid", &pid.to_string()]).args(options);
-        let mut guard = Guard::spawn(piped(&mut command))?;
-        let mut log = BufReader::new(guard.child_mut().stderr.take().context("stderr is a pipe")?);
-        let mut said = String::new();
-        while !said.lines().last().is_some_and(|line| line.contains("tracing pid")) {
-            ensure!(log.read_line(&mut said)? > 0, "tracing did not begin:\n{said}");
+        let tracing = Self::spawn(piped(&mut command))?;
+        tracing.await_log("tracing pid")?;
+        Ok(tracing)
+    }
+
+    /// Starts a tracer by a command of one's own, with its log (`--verbose`) in a pipe.
+    pub fn spawn(command: &mut Command) -> Result<Self> {
+        let mut guard = Guard::spawn(command)?;
+        let stderr = BufReader::new(guard.child_mut().stderr.take().context("stderr is a pipe")?);
+        let (sender, log) = mpsc::channel();
+        // Read to its end, so that the tracer never waits for a full pipe.
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                eprintln!("tracer: {line}");
+                // The test may be over.
+                sender.send(line).ok();
+            }
+        });
+        Ok(Self { guard, log })
+    }
+
+    /// Waits for a line of its log that contains `text`; those before it are forgotten. The line.
+    pub fn await_log(&self, text: &str) -> Result<String> {
+        let until = Instant::now() + TIME_OUT;
+        let mut before = String::new();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let line = self.log.recv_timeout(left).with_context(|| format!("no `{text}` after:\n{before}"))?;
+            if line.contains(text) {
+                return Ok(line);
+            }
+            before.push_str(&line);
+            before.push('\n');
         }
-        // Read on, so that the tracer never waits for a full pipe.
-        std::thread::spawn(move || log.lines().map_while(Result::ok).for_each(|line| eprintln!("tracer: {line}")));
-        Ok(Self { guard })
     }
 
     /// Its own id.

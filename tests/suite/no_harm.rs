@@ -134,7 +134,7 @@ impl Probes {
     }
 
     fn attach_and_detach(&self, times: usize) -> Result<()> {
-        let sizes = TableSizes { blocks: 4096, threads: 64, stacks: 1024, rows: 64 };
+        let sizes = TableSizes { blocks: 4096, threads: 64, stacks: 1024, rows: 64, by_thread: false };
         let mut kernel = Kernel::load(sizes, false)?;
         kernel.trace(Some(self.pid));
         for _ in 0..times {

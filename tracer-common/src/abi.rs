@@ -28,14 +28,18 @@ pub struct Control {
     pub stop_on_library: u32,
     /// Take the time of one in (this + 1) runs; a power of two minus one.
     pub sample_mask: u32,
-    /// Number of buckets of the table of blocks minus one (a power of two minus one).
-    pub bucket_mask: u32,
+    /// Number of buckets of the table of blocks.
+    pub n_buckets: u32,
     /// Live blocks that the table may hold.
     pub max_blocks: u32,
-    #[doc(hidden)]
-    pub _pad: u32,
+    /// The process whose exec is announced, also while tracing is paused; 0 = none.
+    pub exec_tgid: u32,
+    /// What of a thread's id becomes part of its stacks: all bits to keep threads apart, else 0.
+    pub tid_mask: u32,
+    /// Number of times that the probes were taken away: calls in flight from before never return as far as we see.
+    pub n_pauses: u32,
 }
-const _: () = assert!(size_of::<Control>() == 56);
+const _: () = assert!(size_of::<Control>() == 64);
 
 /// Which mapping list is in force: bits 0–15 its length, bit 16 its half of the array, 32–63 its generation (raised with each
 /// list; part of the pc cache's key).
@@ -149,13 +153,15 @@ pub struct ThreadSlot {
     pub return_address: u64,
     /// Return hits due for jumps between traced functions; see [`crate::pairing::CallInFlight`].
     pub tail_calls: u32,
-    #[doc(hidden)]
-    pub _pad0: u32,
+    /// [`Control::n_pauses`] when the call in flight was entered.
+    pub n_pauses: u32,
     /// Chunks that would pass this address are read so that they end there: the end of the stack's mapping, once met; 0 = not
     /// met.
     pub chunk_limit: u64,
+    /// Time of birth of the old block of a realloc.
+    pub old_born_ns: u64,
     #[doc(hidden)]
-    pub _pad: [u32; 8],
+    pub _pad: [u32; 6],
     /// The walk's return addresses, innermost first.
     pub frames: [u64; limits::MAX_FRAMES],
     /// A piece of the user stack.
@@ -189,6 +195,22 @@ pub struct StackRecord {
     pub _pad: u8,
 }
 const _: () = assert!(size_of::<StackRecord>() == 8);
+
+/// The thread that a stack belongs to, where threads are kept apart.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StackThread {
+    /// Its id in the initial namespace; 0 = threads are not kept apart.
+    pub tid: u32,
+    /// Its name when the stack was stored, ended by a 0 where it is shorter.
+    pub comm: [u8; COMM_BYTES],
+    #[doc(hidden)]
+    pub _pad: u32,
+}
+const _: () = assert!(size_of::<StackThread>() == 24);
+
+/// Bytes of a thread's name (`TASK_COMM_LEN`, include/linux/sched.h).
+pub const COMM_BYTES: usize = 16;
 
 /// Set in a stored frame's bit 63 when the address is exact (a frame interrupted by a signal) and not a return address. User
 /// addresses never have that bit.
@@ -269,48 +291,81 @@ pub struct BlockKey {
 pub struct Block {
     /// Requested bytes.
     pub size: u64,
+    /// When the allocator returned it: CLOCK_MONOTONIC, ns.
+    pub born_ns: u64,
     /// Stack id.
     pub stack: u32,
     #[doc(hidden)]
     pub _pad: u32,
 }
 
-/// Slots of one bucket of the table of blocks: two cache lines.
-pub const BUCKET_SLOTS: usize = 8;
-
-/// One slot of the table of blocks.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BlockSlot {
-    /// Address; 0 = free.
-    pub address: u64,
-    /// One more than: bits 0–39 the size in bytes, 40–63 the stack id. Never 0 for a block.
-    pub packed: u64,
-}
-
-impl BlockSlot {
-    /// Sizes from here on (1 TiB) do not fit a slot; such blocks are kept in the spill table.
+impl Block {
+    /// Sizes from here on (1 TiB) do not fit [`Block::pack`]; such blocks are kept in the spill table.
     pub const SIZE_LIMIT: u64 = 1 << 40;
 
-    /// The block in one word.
+    /// Size and stack in one word, which is never 0: one more than bits 0–39 the size, 40–63 the stack id.
     #[inline(always)]
-    pub const fn pack(block: Block) -> u64 {
-        (block.size | ((block.stack as u64) << 40)) + 1
+    pub const fn pack(self) -> u64 {
+        (self.size | ((self.stack as u64) << 40)) + 1
     }
 
-    /// The block of a word.
+    /// The block of such a word.
     #[inline(always)]
-    pub const fn unpack(packed: u64) -> Block {
+    pub const fn unpack(packed: u64, born_ns: u64) -> Self {
         let packed = packed - 1;
-        Block { size: packed & (Self::SIZE_LIMIT - 1), stack: (packed >> 40) as u32, _pad: 0 }
+        Self { size: packed & (Self::SIZE_LIMIT - 1), born_ns, stack: (packed >> 40) as u32, _pad: 0 }
     }
 }
 
-/// A bucket of the table of blocks. An address has two; blocks that fit neither are kept in the spill table.
-pub type Bucket = [BlockSlot; BUCKET_SLOTS];
-const _: () = assert!(size_of::<Bucket>() == 128);
+/// Slots of one bucket of the table of blocks.
+pub const BUCKET_SLOTS: usize = 8;
 
-/// Totals of one stack; indexed by stack id.
+/// A bucket of the table of blocks, three cache lines: a search reads the first one only. An address has two buckets; blocks
+/// that fit neither are kept in the spill table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bucket {
+    /// Addresses; 0 = free slot.
+    pub addresses: [u64; BUCKET_SLOTS],
+    /// [`Block::pack`]; 0 = free slot, or one that is just being filled.
+    pub packed: [u64; BUCKET_SLOTS],
+    /// Times of birth: CLOCK_MONOTONIC, ns. Written before `packed`.
+    pub born_ns: [u64; BUCKET_SLOTS],
+}
+const _: () = assert!(size_of::<Bucket>() == 192);
+
+/// How long a block lived, as far as totals tell: the index of [`StackTotals::freed_counts`].
+#[repr(usize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Less than 1 ms.
+    UnderOneMillisecond = 0,
+    /// Less than 1 s, but not less than 1 ms.
+    UnderOneSecond = 1,
+    /// 1 s or longer.
+    Longer = 2,
+}
+
+impl Lifetime {
+    /// Number of classes.
+    pub const COUNT: usize = 3;
+
+    /// The class of a block that is freed at `now_ns`. The clocks of two CPUs may differ by a few nanoseconds: a birth after the
+    /// end is a short life.
+    #[inline(always)]
+    pub const fn of(born_ns: u64, now_ns: u64) -> Self {
+        let age_ns = now_ns.wrapping_sub(born_ns) as i64;
+        if age_ns < 1_000_000 {
+            Self::UnderOneMillisecond
+        } else if age_ns < 1_000_000_000 {
+            Self::UnderOneSecond
+        } else {
+            Self::Longer
+        }
+    }
+}
+
+/// Totals of one stack, on a cache line of its own; indexed by stack id.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackTotals {
@@ -320,29 +375,36 @@ pub struct StackTotals {
     pub allocated_count: u64,
     /// Bytes ever freed; live = allocated − freed.
     pub freed_bytes: u64,
-    /// Blocks ever freed.
-    pub freed_count: u64,
+    /// Blocks ever freed, by [`Lifetime`].
+    pub freed_counts: [u64; Lifetime::COUNT],
     /// Bytes live at the scope's peak, valid when `epoch` is the scope's; see [`StackPeak`].
     pub at_peak_bytes: u64,
-    /// Blocks live at the scope's peak, valid when `epoch` is the scope's.
-    pub at_peak_count: u64,
-    /// The scope's epoch at the last save.
-    pub epoch: u64,
-    #[doc(hidden)]
-    pub _pad: u64,
+    /// Blocks live at the scope's peak, valid when `epoch` is the scope's; a table of blocks holds fewer than 2^32.
+    pub at_peak_count: u32,
+    /// The lower half of the scope's epoch at the last save: mistaken for another only if a stack rests for exactly 2^32 new
+    /// peaks, 4 GiB of growth byte by byte.
+    pub epoch: u32,
 }
 const _: () = assert!(size_of::<StackTotals>() == 64);
 
 impl StackTotals {
-    /// The stack's live bytes and what is known of them at the scope's peak. The four sums are read while other threads change
-    /// them: live is never shown as negative.
-    pub const fn peak(&self) -> StackPeak {
+    /// Blocks ever freed.
+    #[inline(always)]
+    pub const fn freed_count(&self) -> u64 {
+        let [short, middling, long] = self.freed_counts;
+        short.wrapping_add(middling).wrapping_add(long)
+    }
+
+    /// The stack's live bytes and what is known of them at the scope's peak, whose epoch is `scope_epoch`. The sums are read
+    /// while other threads change them: live is never shown as negative.
+    pub const fn peak(&self, scope_epoch: u64) -> StackPeak {
+        let saved = self.epoch == scope_epoch as u32;
         StackPeak {
             live_bytes: self.allocated_bytes.saturating_sub(self.freed_bytes),
-            live_count: self.allocated_count.saturating_sub(self.freed_count),
+            live_count: self.allocated_count.saturating_sub(self.freed_count()),
             at_peak_bytes: self.at_peak_bytes,
-            at_peak_count: self.at_peak_count,
-            epoch: self.epoch,
+            at_peak_count: self.at_peak_count as u64,
+            epoch: if saved { scope_epoch } else { scope_epoch.wrapping_sub(1) },
         }
     }
 }
@@ -357,8 +419,10 @@ pub struct ScopeTotals {
     pub n_blocks: u64,
     /// Of these, blocks in the spill table.
     pub n_spilled: u64,
+    /// When the highest total was reached: CLOCK_MONOTONIC, ns; 0 = never.
+    pub peak_at_ns: u64,
     #[doc(hidden)]
-    pub _pad: [u64; 3],
+    pub _pad: [u64; 2],
 }
 const _: () = assert!(size_of::<ScopeTotals>() == 64);
 
@@ -405,8 +469,10 @@ mod pod {
         super::ThreadSlot,
         super::StackSlot,
         super::StackRecord,
+        super::StackThread,
         super::BlockKey,
         super::Block,
+        super::Bucket,
         super::StackTotals,
         super::ScopeTotals,
         super::Event,

@@ -31,7 +31,7 @@ counters! {
     HitsEntry, "hits_entry", "probe hits at an allocator's entry";
     HitsReturn, "hits_return", "return-probe hits";
     HitsFree, "hits_free", "probe hits at a freeing function";
-    HitsPaused, "hits_paused", "probe hits before tracing began or after it ended, none of them counted elsewhere";
+    HitsPaused, "hits_paused", "probe hits before tracing began, around a pause or after the end, none of them counted elsewhere";
     Nested, "nested", "calls made by an allocator of its own functions, part of the outer call";
     Failed, "failed", "calls that returned NULL or an error";
     FreesOfNull, "frees_of_null", "frees of NULL";
@@ -57,6 +57,7 @@ counters! {
     Execs, "execs", "exec calls of the target: its blocks were dropped with the old address space";
     SampledNs, "sampled_ns", "nanoseconds spent in the sampled runs of our programs";
     SampledRuns, "sampled_runs", "runs of our programs whose time was taken";
+    Reallocs, "reallocs", "reallocations that moved or resized a known block: one hit, counted as freed and as allocated";
 }
 
 /// Number of counters.

@@ -154,7 +154,9 @@ pub trait Tables {
     fn take(&mut self, address: u64) -> Option<Block>;
     /// Puts a block in, in place of any that is there.
     fn put(&mut self, address: u64, block: Block) -> Put;
-    /// Changes the totals in one step: `gone` leaves its stack, `came` joins its own.
+    /// The time now, in nanoseconds.
+    fn now_ns(&self) -> u64;
+    /// Changes the totals in one step: `gone` leaves its stack (its life ends now), `came` joins its own.
     fn account(&mut self, gone: Option<Block>, came: Option<Block>);
     /// Raises a counter.
     fn bump(&mut self, counter: Counter, by: u64);
@@ -264,7 +266,7 @@ impl Thread {
         }
     }
 
-    /// The call in flight will not return (also: its thread ended). Whether a reallocation happened is unknown: its old block
+    /// The call in flight will not return (also: its thread ended, or the probes were taken away and put back meanwhile). Whether a reallocation happened is unknown: its old block
     /// counts as live until its address is handed out again. (Between the loss and this call, a free of that block by another thread
     /// finds nothing: `FreesUnknown`.)
     pub fn lose(&mut self, tables: &mut impl Tables) {
@@ -285,7 +287,8 @@ impl Thread {
             return if pointer == 0 || can_only_fail(size_bytes) {
                 tables.bump(Counter::Failed, 1);
             } else {
-                insert(tables, pointer, Block { size: size_bytes, stack, _pad: 0 }, None);
+                let born_ns = tables.now_ns();
+                insert(tables, pointer, Block { size: size_bytes, born_ns, stack, _pad: 0 }, None);
             };
         }
         match realloc_outcome(old_pointer, size_bytes, pointer) {
@@ -305,7 +308,11 @@ impl Thread {
                 if old_pointer != 0 && self.old.is_none() {
                     tables.bump(Counter::ReallocsUnknown, 1);
                 }
-                insert(tables, pointer, Block { size: size_bytes, stack, _pad: 0 }, self.old.take());
+                if self.old.is_some() {
+                    tables.bump(Counter::Reallocs, 1);
+                }
+                let born_ns = tables.now_ns();
+                insert(tables, pointer, Block { size: size_bytes, born_ns, stack, _pad: 0 }, self.old.take());
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Totals: exact sums and the exact peak, by atomics (the model: `tracer_common::peak`).
 
+use aya_ebpf::helpers::generated;
 use tracer_common::{
-    abi::{Block, StackTotals},
+    abi::{Block, Lifetime, StackTotals},
     counters::Counter,
 };
 
@@ -26,38 +27,60 @@ pub fn put(target: u64, address: u64, block: Block) -> bool {
         Put::New => true,
         Put::Replaced(old) => {
             bump(Counter::MissedFrees);
-            freed(old);
+            freed(old, block.born_ns);
             true
         }
         Put::Full => false,
     }
 }
 
-/// One block more.
+/// Puts a block back that a reallocation had taken out and left alone, as far as is known. Where its address was handed out again
+/// meanwhile, this block is the one that ended.
+#[inline(never)]
+pub fn put_back(target: u64, address: u64, old: &Block) {
+    match blocks::put(target, address, *old) {
+        Put::New => return,
+        Put::Replaced(newer) => {
+            bump(Counter::MissedFrees);
+            blocks::put(target, address, newer);
+        }
+        Put::Full => {}
+    }
+    freed(*old, now_ns());
+}
+
+/// One block more, at its birth.
 #[inline(always)]
 pub fn allocated(block: Block) {
-    let stepped = step(block.size);
+    let stepped = step(block.size, block.born_ns);
     arrived(stepped, block);
 }
 
 /// One block less.
 #[inline(always)]
-pub fn freed(block: Block) {
-    let stepped = step(block.size.wrapping_neg());
-    left(stepped, block);
+pub fn freed(block: Block, now_ns: u64) {
+    let stepped = step(block.size.wrapping_neg(), now_ns);
+    left(stepped, block, now_ns);
 }
 
-/// `old` became `new` in one step: the total never shows both.
+/// `old` became `new` in one step, at the birth of `new`: the total never shows both.
 #[inline(always)]
 pub fn moved(old: Block, new: Block) {
-    let stepped = step(new.size.wrapping_sub(old.size));
-    left(stepped, old);
+    let stepped = step(new.size.wrapping_sub(old.size), new.born_ns);
+    left(stepped, old, new.born_ns);
     arrived(stepped, new);
+}
+
+/// The time: CLOCK_MONOTONIC, ns. Read once an event.
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { generated::bpf_ktime_get_ns() }
 }
 
 /// Changes the scope's current bytes by `bytes` (two's complement) and raises the peak where it is passed.
 #[inline(always)]
-fn step(bytes: u64) -> Stepped {
+fn step(bytes: u64, now_ns: u64) -> Stepped {
     let Some(scope) = SCOPE.get_ptr_mut(0) else { return Stepped { epoch: 0, new_peak: false } };
     // SAFETY: pointers into map memory.
     let (current, peak, epoch) = unsafe {
@@ -73,6 +96,8 @@ fn step(bytes: u64) -> Stepped {
                 break;
             }
             if atomic::compare_exchange(peak, highest, total) {
+                // SAFETY: as above. Of two threads that raise the peak at once either's time may stay.
+                unsafe { (&raw mut (*scope).peak_at_ns).write_volatile(now_ns) };
                 let epoch = atomic::fetch_add(epoch, 1).wrapping_add(1);
                 return Stepped { epoch, new_peak: true };
             }
@@ -94,13 +119,18 @@ fn arrived(stepped: Stepped, block: Block) {
 }
 
 #[inline(always)]
-fn left(stepped: Stepped, block: Block) {
+fn left(stepped: Stepped, block: Block, now_ns: u64) {
     let Some(totals) = TOTALS.get_ptr_mut(block.stack) else { return };
     save_peak(stepped, totals);
     // SAFETY: pointers into map memory.
     unsafe {
         atomic::fetch_add(&raw mut (*totals).freed_bytes, block.size);
-        atomic::fetch_add(&raw mut (*totals).freed_count, 1);
+        let count = match Lifetime::of(block.born_ns, now_ns) {
+            Lifetime::UnderOneMillisecond => &raw mut (*totals).freed_counts[Lifetime::UnderOneMillisecond as usize],
+            Lifetime::UnderOneSecond => &raw mut (*totals).freed_counts[Lifetime::UnderOneSecond as usize],
+            Lifetime::Longer => &raw mut (*totals).freed_counts[Lifetime::Longer as usize],
+        };
+        atomic::fetch_add(count, 1);
     }
 }
 
@@ -112,10 +142,10 @@ fn save_peak(stepped: Stepped, totals: *mut StackTotals) {
     }
     // SAFETY: a pointer into map memory; a race with another thread of the same stack is off by the calls in flight.
     unsafe {
-        if (*totals).epoch != stepped.epoch {
+        if (*totals).epoch != stepped.epoch as u32 {
             (*totals).at_peak_bytes = (*totals).allocated_bytes.wrapping_sub((*totals).freed_bytes);
-            (*totals).at_peak_count = (*totals).allocated_count.wrapping_sub((*totals).freed_count);
-            (*totals).epoch = stepped.epoch;
+            (*totals).at_peak_count = (*totals).allocated_count.wrapping_sub((*totals).freed_count()) as u32;
+            (*totals).epoch = stepped.epoch as u32;
         }
     }
 }

@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use tracer_common::{
-    abi::{Block, ThreadSlot},
+    abi::{Block, Control, ThreadSlot},
     cookie::{Shape, SiteCookie},
     counters::Counter,
     pairing::{
@@ -27,7 +27,8 @@ use crate::{
 /// A function that allocates is entered: walk the stack and remember the call.
 #[inline(always)]
 pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
-    let Some(target) = target() else { return 0 };
+    let Some(control) = tracing() else { return 0 };
+    let target = u64::from(control.tgid);
     bump(Counter::HitsEntry);
     let Some(index) = threads::of(bpf_get_current_pid_tgid() as u32) else { return 0 };
     let Some(slot) = threads::slot(index) else { return 0 };
@@ -59,11 +60,13 @@ pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
             slot.old_known = 1;
             slot.old_size = old.size;
             slot.old_stack = old.stack;
+            slot.old_born_ns = old.born_ns;
         }
     }
     slot.entry_sp = entry.sp;
     slot.return_address = walk.return_address;
     slot.tail_calls = 0;
+    slot.n_pauses = control.n_pauses;
     slot.in_flight = 1 + shape as u32;
     finish_sample(started);
     0
@@ -72,7 +75,8 @@ pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
 /// A function that allocates returns: count its block.
 #[inline(always)]
 pub fn leave(ctx: &RetProbeContext) -> u32 {
-    let Some(target) = target() else { return 0 };
+    let Some(control) = tracing() else { return 0 };
+    let target = u64::from(control.tgid);
     bump(Counter::HitsReturn);
     let Some(index) = threads::of(bpf_get_current_pid_tgid() as u32) else { return 0 };
     let Some(slot) = threads::slot(index) else { return 0 };
@@ -80,6 +84,11 @@ pub fn leave(ctx: &RetProbeContext) -> u32 {
     // SAFETY: the context of a uretprobe program is the `pt_regs` at the return.
     let regs = unsafe { &*ctx.regs };
     let in_flight = slot.in_flight;
+    if is_from_before_a_pause(slot) {
+        bump(Counter::UnpairedReturns);
+        abandon(target, slot);
+        return 0;
+    }
     match on_return(&call(slot), regs.rsp) {
         ReturnDecision::Matched => {}
         ReturnDecision::Nested => return 0,
@@ -99,7 +108,7 @@ pub fn leave(ctx: &RetProbeContext) -> u32 {
     }
     slot.in_flight = 0;
     let returned = regs.rax;
-    let new = Block { size: slot.size, stack: slot.stack, _pad: 0 };
+    let new = Block { size: slot.size, born_ns: account::now_ns(), stack: slot.stack, _pad: 0 };
     if in_flight == 1 + Shape::PointerSize as u32 || in_flight == 1 + Shape::PointerCountSize as u32 {
         reallocated(target, slot, new, returned);
     } else if in_flight == 1 + Shape::OutAlignSize as u32 {
@@ -123,7 +132,8 @@ pub fn leave(ctx: &RetProbeContext) -> u32 {
 /// `free(ptr)` is entered: its block goes before the allocator can hand the address out again.
 #[inline(always)]
 pub fn free(ctx: &ProbeContext) -> u32 {
-    let Some(target) = target() else { return 0 };
+    let Some(control) = tracing() else { return 0 };
+    let target = u64::from(control.tgid);
     bump(Counter::HitsFree);
     let Some(index) = threads::of(bpf_get_current_pid_tgid() as u32) else { return 0 };
     let Some(slot) = threads::slot(index) else { return 0 };
@@ -138,7 +148,7 @@ pub fn free(ctx: &ProbeContext) -> u32 {
     if pointer == 0 {
         bump(Counter::FreesOfNull);
     } else if let Some(block) = blocks::take(target, pointer) {
-        account::freed(block);
+        account::freed(block, account::now_ns());
     } else {
         bump(Counter::FreesUnknown);
     }
@@ -158,22 +168,23 @@ fn allocated(target: u64, address: u64, block: Block) {
 #[inline(always)]
 fn reallocated(target: u64, slot: &ThreadSlot, new: Block, returned: u64) {
     let old_known = slot.old_known != 0;
-    let old = Block { size: slot.old_size, stack: slot.old_stack, _pad: 0 };
+    let old = old_block(slot);
     match realloc_outcome(slot.pointer, new.size, returned) {
         ReallocOutcome::Failed => {
             bump(Counter::Failed);
             if old_known {
-                account::put(target, slot.pointer, old);
+                account::put_back(target, slot.pointer, &old);
             }
         }
-        ReallocOutcome::Freed if old_known => account::freed(old),
+        ReallocOutcome::Freed if old_known => account::freed(old, new.born_ns),
         ReallocOutcome::Freed => bump(Counter::FreesUnknown),
         ReallocOutcome::Allocated => allocated(target, returned, new),
         ReallocOutcome::Moved | ReallocOutcome::Resized if old_known => {
+            bump(Counter::Reallocs);
             if account::put(target, returned, new) {
                 account::moved(old, new);
             } else {
-                account::freed(old);
+                account::freed(old, new.born_ns);
             }
         }
         ReallocOutcome::Moved | ReallocOutcome::Resized => {
@@ -187,6 +198,10 @@ fn reallocated(target: u64, slot: &ThreadSlot, new: Block, returned: u64) {
 /// from one traced function to another brings `return_hits` further return hits.
 #[inline(never)]
 fn is_outermost(target: u64, slot: &mut ThreadSlot, sp: u64, return_hits: u32) -> bool {
+    if is_from_before_a_pause(slot) {
+        abandon(target, slot);
+        return true;
+    }
     let call = call(slot);
     let mut decision = on_entry(&call, sp);
     if let EntryDecision::SameSp = decision {
@@ -227,24 +242,36 @@ fn call(slot: &ThreadSlot) -> CallInFlight {
 fn abandon(target: u64, slot: &mut ThreadSlot) {
     bump(Counter::LostReturns);
     slot.in_flight = 0;
+    slot.tail_calls = 0;
     if slot.old_known != 0 {
         // What became of the old block is unknown: it stays as it was.
-        let old = Block { size: slot.old_size, stack: slot.old_stack, _pad: 0 };
-        account::put(target, slot.pointer, old);
+        account::put_back(target, slot.pointer, &old_block(slot));
     }
 }
 
-/// Key of the traced process; `None` while nothing is traced. The kernel fires a probe that is bound to a process in its
+/// Whether the call in flight was entered before the probes were last taken away: its return came unseen, and the thread may be
+/// anywhere on its stack by now.
+#[inline(always)]
+fn is_from_before_a_pause(slot: &ThreadSlot) -> bool {
+    slot.in_flight != 0 && control().is_some_and(|control| control.n_pauses != slot.n_pauses)
+}
+
+/// The block that a reallocation in flight has taken out of the table; meaningless when it has not.
+#[inline(always)]
+fn old_block(slot: &ThreadSlot) -> Block {
+    Block { size: slot.old_size, born_ns: slot.old_born_ns, stack: slot.old_stack, _pad: 0 }
+}
+
+/// The control block; `None` while nothing is traced. The kernel fires a probe that is bound to a process in its
 /// address space only, so the current process need not be compared (a vfork child allocates from its parent's heap).
 #[inline(always)]
-fn target() -> Option<u64> {
-    match control()?.tgid {
-        0 => {
-            bump(Counter::HitsPaused);
-            None
-        }
-        tgid => Some(u64::from(tgid)),
+fn tracing() -> Option<&'static Control> {
+    let control = control()?;
+    if control.tgid == 0 {
+        bump(Counter::HitsPaused);
+        return None;
     }
+    Some(control)
 }
 
 /// The time, in one of `sample_mask + 1` runs of a thread; else 0.

@@ -6,8 +6,8 @@ use aya_ebpf::{
 };
 use tracer_common::{
     abi::{
-        Block, BlockKey, Bucket, Control, Cursors, Mapping, ScopeTotals, StackRecord, StackSlot, StackTotals,
-        ThreadSlot,
+        Block, BlockKey, Bucket, Control, Cursors, Mapping, ScopeTotals, StackRecord, StackSlot, StackThread,
+        StackTotals, ThreadSlot,
     },
     counters::COUNTER_WORDS,
     limits::{EVENTS_BYTES, MAX_MAPPINGS, MAX_RULES, PC_CACHE_SLOTS},
@@ -30,12 +30,12 @@ pub static CURSORS: Array<Cursors> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static THREADS: Array<ThreadSlot> = Array::with_max_entries(64, MMAPABLE);
 
-/// hash of an address → bucket of live blocks. Writer: programs. Reader: programs. Entries: a power of two, so that twice
-/// `--max-live-blocks` fit. Preallocated: an insert cannot fail for want of memory in the middle of a burst.
+/// hash of an address → bucket of live blocks. Writer: programs. Reader: programs, loader (ages). Entries: so that one and a half
+/// times `--max-live-blocks` fit. Preallocated: an insert cannot fail for want of memory in the middle of a burst.
 #[map]
 pub static BLOCKS: Array<Bucket> = Array::with_max_entries(1, MMAPABLE);
 
-/// (target, address) → live block, for the few that fit neither of their two buckets. Writer: programs. Reader: programs.
+/// (target, address) → live block, for the few that fit neither of their two buckets. Writer: programs. Reader: programs, loader.
 /// Entries: a sixteenth of `--max-live-blocks`.
 #[map]
 pub static SPILLED_BLOCKS: HashMap<BlockKey, Block> = HashMap::with_max_entries(1, 0);
@@ -47,6 +47,11 @@ pub static STACK_INDEX: Array<StackSlot> = Array::with_max_entries(64, MMAPABLE)
 /// stack id → where its frames lie. Writer: programs, once per id. Reader: loader.
 #[map]
 pub static STACKS: Array<StackRecord> = Array::with_max_entries(64, MMAPABLE);
+
+/// stack id → its thread. Writer: programs, once per id, where threads are kept apart. Reader: loader. Entries: as many as stacks
+/// where threads are kept apart, else one that is not used.
+#[map]
+pub static STACK_THREADS: Array<StackThread> = Array::with_max_entries(1, MMAPABLE);
 
 /// Pool of frames, referred to by `STACKS`. Writer: programs, once. Reader: loader. Entries: 32 a stack.
 #[map]

@@ -53,10 +53,11 @@ pub fn exec(ctx: &RawTracePointContext) -> i32 {
     let Some(control) = CONTROL.get_ptr_mut(0) else { return 0 };
     // SAFETY: a pointer into map memory.
     unsafe {
-        if tgid == 0 || (*control).tgid != tgid {
+        if tgid == 0 || (*control).exec_tgid != tgid {
             return 0;
         }
         (*control).tgid = 0;
+        (*control).exec_tgid = 0;
     }
     bump(Counter::Execs);
     // SAFETY: a pointer into map memory.

@@ -3,6 +3,7 @@
 mod cli;
 
 use std::{
+    ffi::OsString,
     fs,
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
@@ -12,8 +13,8 @@ use std::{
 use anyhow::Context as _;
 use cli::{Action, Offline, Target};
 use tracer_user::{
-    offline,
-    options::SessionOptions,
+    offline::{self, Gate, GateOptions},
+    options::{JsonTarget, RecordOptions, SessionOptions},
     plan,
     session::{self, Ended, SpawnError},
     target::{Process, host},
@@ -43,10 +44,7 @@ fn offline(command: &Offline) -> ExitCode {
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(2)
-        }
+        Err(error) => refused(&error),
     }
 }
 
@@ -72,11 +70,15 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
             if options.interval.is_none() && io::stdout().is_terminal() && io::stderr().is_terminal() {
                 options.interval = Some(TERMINAL_INTERVAL);
             }
-            runtime()?.block_on(session::attach(pid, options)).map(exit)
+            runtime()?.block_on(session::attach(pid, options)).map(|ended| exit(&ended))
         }
-        Action::Run { command, options } => {
+        Action::Run { command, options, gate: Some(gate) } => {
             set_up(&options);
-            runtime()?.block_on(session::run(&command, options)).map(exit)
+            checked_run(&command, options, *gate)
+        }
+        Action::Run { command, options, gate: None } => {
+            set_up(&options);
+            runtime()?.block_on(session::run(&command, options)).map(|ended| exit(&ended))
         }
         Action::Plan(Target::Pid(pid)) => print(&session::plan_of(&Process::open(pid)?)?),
         Action::Plan(Target::File(path)) => {
@@ -85,6 +87,9 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
             let plan = plan::plan(&elf).with_context(|| format!("failed to plan probes for `{name}`"))?;
             print(&plan.render(&path.to_string_lossy()))
         }
+        Action::Pages(pages) => pages.write(cli::command()).map(|()| ExitCode::SUCCESS),
+        Action::Ask { session, request } => print(&format!("{}\n", session::control::ask(session, &request)?)),
+        Action::Sessions => sessions(),
         Action::Offline(_) => unreachable!("dispatched in main"),
         Action::Doctor => {
             let checks = host::checks(&host::HostFacts::read());
@@ -92,6 +97,71 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
             Ok(if host::is_usable(&checks) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
+}
+
+/// One line a session; what is wrong with one is no reason to hide the others.
+fn sessions() -> anyhow::Result<ExitCode> {
+    let sessions = session::control::sessions();
+    if sessions.is_empty() {
+        return print("no session is running\n");
+    }
+    let mut text = String::new();
+    for (pid, status) in sessions {
+        let line = match status {
+            Ok(status) => status.to_string(),
+            Err(error) => format!("pid {pid}: {error:#}"),
+        };
+        text.push_str(&tracer_user::report::escaped(&line));
+        text.push('\n');
+    }
+    print(&text)
+}
+
+/// Traces a program and holds what was recorded against budgets. A program that fails keeps its own status.
+fn checked_run(command: &[OsString], mut options: SessionOptions, gate: GateOptions) -> anyhow::Result<ExitCode> {
+    let gate = match Gate::prepare(gate) {
+        Ok(gate) => gate,
+        Err(error) => return Ok(refused(&error)),
+    };
+    // Without --record the recording lives as long as the check.
+    let scratch = match options.record {
+        Some(_) => None,
+        None => Some(tempfile::Builder::new().suffix(".mtb").tempfile().context("failed to make a temporary file")?),
+    };
+    if let Some(scratch) = &scratch {
+        options.record = Some(RecordOptions {
+            path: scratch.path().to_owned(),
+            is_kept: false,
+            sample_every: Duration::from_secs(1),
+            snapshot_every: None,
+            snapshot_on_growth: None,
+        });
+    }
+    let json_has_stdout = options.json == Some(JsonTarget::Stdout);
+    let Ended { code, recording } = runtime()?.block_on(session::run(command, options))?;
+    let checked = recording.context("failed to check: nothing was recorded").and_then(|path| {
+        if json_has_stdout {
+            gate.check_file(&path, &mut io::stderr())
+        } else {
+            gate.check_file(&path, &mut io::stdout())
+        }
+    });
+    Ok(match checked {
+        _ if code != 0 => {
+            if let Err(error) = checked {
+                complain(&error);
+            }
+            ExitCode::from(code)
+        }
+        Ok(verdict) => ExitCode::from(verdict),
+        Err(error) => refused(&error),
+    })
+}
+
+/// Input that makes no sense.
+fn refused(error: &anyhow::Error) -> ExitCode {
+    complain(error);
+    ExitCode::from(2)
 }
 
 fn set_up(options: &SessionOptions) {
@@ -126,8 +196,9 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the event loop")
 }
 
-fn exit(Ended(code): Ended) -> ExitCode {
-    ExitCode::from(code)
+/// Where a gate would look at the recording before the exit status is chosen.
+fn exit(ended: &Ended) -> ExitCode {
+    ExitCode::from(ended.code)
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {

@@ -143,6 +143,33 @@ pub enum Placement {
     Empty,
 }
 
+/// A share in hundredths of a percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BasisPoints(pub u32);
+
+impl BasisPoints {
+    /// Whether `after` is larger than `before` by at least this share of it. From nothing, everything is.
+    pub fn is_reached(self, before: u64, after: u64) -> bool {
+        let grown = u128::from(after.saturating_sub(before));
+        grown > 0 && grown * 10_000 >= u128::from(before) * u128::from(self.0)
+    }
+}
+
+/// What a session records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordOptions {
+    /// The file.
+    pub path: PathBuf,
+    /// The file stays, and is named at the end; else it is there for `--check` alone.
+    pub is_kept: bool,
+    /// Time between two samples of the series; not zero.
+    pub sample_every: Duration,
+    /// Time between two snapshots; not zero.
+    pub snapshot_every: Option<Duration>,
+    /// A snapshot when live bytes have grown by this share since the last one; looked at with each sample.
+    pub snapshot_on_growth: Option<BasisPoints>,
+}
+
 /// How a session runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionOptions {
@@ -152,10 +179,16 @@ pub struct SessionOptions {
     pub interval: Option<Duration>,
     /// Capacity of the table of live blocks.
     pub max_live_blocks: u32,
+    /// Stacks of different threads are kept apart.
+    pub by_thread: bool,
     /// How reports are made.
     pub report: ReportOptions,
     /// Machine-readable report.
     pub json: Option<JsonTarget>,
+    /// Nothing is attached before this time has passed.
+    pub start_after: Option<Duration>,
+    /// Snapshots and the series between them, in a file.
+    pub record: Option<RecordOptions>,
     /// No progress, no notes: only reports and errors.
     pub quiet: bool,
     /// 1: the tracer's own decisions; 2: also the BPF side's diagnostics.
@@ -166,3 +199,17 @@ pub struct SessionOptions {
 
 /// Default of [`SessionOptions::max_live_blocks`].
 pub const DEFAULT_MAX_LIVE_BLOCKS: u32 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_a_share_of_what_was() {
+        let ten_percent = BasisPoints(1000);
+        assert!(!ten_percent.is_reached(1000, 1099) && ten_percent.is_reached(1000, 1100));
+        assert!(!ten_percent.is_reached(0, 0) && ten_percent.is_reached(0, 1));
+        assert!(!ten_percent.is_reached(1000, 900) && !BasisPoints(0).is_reached(1000, 1000));
+        assert!(ten_percent.is_reached(u64::MAX / 2, u64::MAX));
+    }
+}

@@ -6,8 +6,15 @@ use std::{
 };
 
 /// A crate, and the only place that may use it.
-const OWNED_CRATES: [(&str, &str); 4] =
-    [("aya", "bpf/"), ("aya_log", "bpf/"), ("blazesym", "symbolize/"), ("clap", "cli/")];
+const OWNED_CRATES: [(&str, &str); 7] = [
+    ("aya", "bpf/"),
+    ("aya_log", "bpf/"),
+    ("blazesym", "symbolize/"),
+    ("clap", "cli/"),
+    ("clap_complete", "cli/"),
+    ("clap_mangen", "cli/"),
+    ("quick_junit", "report/"),
+];
 
 /// A place, and the names that it must not use: everything stays addresses below `symbolize`, nothing above `snapshot`
 /// knows BPF, and a report is a function of its snapshot.

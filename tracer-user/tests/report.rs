@@ -481,11 +481,11 @@ proptest! {
         for (key, sort) in KEYS.into_iter().flat_map(|key| SORTS.map(|sort| (key, sort))) {
             let options = ReportOptions { key, sort, min_size, raw_leaf, ..ReportOptions::default() };
             let (sum, n_stacks, ordered) = with_statistics(&snapshot, &names, &options, |found| {
-                let mut sum = found.small.totals;
+                let mut sum = found.left_out.totals;
                 for line in &found.lines {
                     sum.add(&line.totals);
                 }
-                let ordered = found.lines.is_sorted_by_key(|line| std::cmp::Reverse(sort.value(&line.totals)));
+                let ordered = found.lines.is_sorted_by_key(|line| std::cmp::Reverse(sort.value(options.view, &line.totals)));
                 (sum, found.lines.iter().map(|line| line.n_stacks).sum::<usize>(), ordered)
             });
             prop_assert_eq!(sum, expected);
@@ -565,10 +565,10 @@ fn large(n: u32, depth: u64) -> (Snapshot, Names) {
 #[test]
 #[ignore = "measures; run with --release -- --ignored --nocapture"]
 fn measure_50_000_stacks() {
-    let (snapshot, names) = large(50_000, 20);
+    let (snapshot, names) = large(50_000, 30);
     let attribution = attribution();
-    for key in KEYS {
-        let options = by(key);
+    let cumulative = KEYS[..4].iter().map(|&key| ReportOptions { cumulative: true, ..by(key) });
+    for options in KEYS.into_iter().map(by).chain(cumulative) {
         let start = std::time::Instant::now();
         let found = statistics(&snapshot, &names, &attribution, &options);
         let grouped = start.elapsed();
@@ -577,7 +577,9 @@ fn measure_50_000_stacks() {
         let (printed, start) = (start.elapsed(), std::time::Instant::now());
         let json = json::render(&snapshot, &found);
         println!(
-            "{key:?}: {} lines in {grouped:.1?}, text ({} B) {:.1?}, JSON ({} MiB) {:.1?}",
+            "{:?} {}: {} lines in {grouped:.1?}, text ({} B) {:.1?}, JSON ({} MiB) {:.1?}",
+            options.key,
+            if options.cumulative { "cumulative" } else { "of sites" },
             found.lines.len(),
             text.len(),
             printed,

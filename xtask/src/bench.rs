@@ -216,7 +216,9 @@ fn large_summary(raw: &str) -> Result<String> {
     );
     text.push_str("| | |\n|---|---:|\n");
     for (name, what) in [
+        ("sums over all stacks (once a second, for the series)", "totals_ms"),
         ("tables read (snapshot)", "snapshot_ms"),
+        ("tables and every block read (snapshot with ages)", "snapshot_with_ages_ms"),
         ("names looked up", "names_ms"),
         ("lines made and printed", "report_ms"),
         ("**snapshot to report**", "snapshot_to_report_ms"),

@@ -13,8 +13,8 @@ use crate::{
     vm,
 };
 
-/// What the tests run: compilers, oracles, programs to trace, allocators.
-const TEST_PACKAGES: [&str; 15] = [
+/// What the tests run: compilers, oracles, programs to trace, allocators, readers of exports.
+const TEST_PACKAGES: [&str; 18] = [
     "gcc",
     "g++",
     "libc6-dev",
@@ -30,6 +30,9 @@ const TEST_PACKAGES: [&str; 15] = [
     "libtcmalloc-minimal4",
     "libmimalloc2.0",
     "xz-utils",
+    "golang-go",
+    "chromium",
+    "python3-jsonschema",
 ];
 
 /// What to set up.

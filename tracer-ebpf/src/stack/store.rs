@@ -2,9 +2,9 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::bpf_loop;
+use aya_ebpf::helpers::{bpf_loop, generated};
 use tracer_common::{
-    abi::{NO_STACK, STACK_SLOT_CLAIMED, StackRecord},
+    abi::{COMM_BYTES, NO_STACK, STACK_SLOT_CLAIMED, StackRecord},
     counters::Counter,
     limits::{MAX_FRAMES, TABLE_PROBES},
 };
@@ -13,7 +13,7 @@ use super::walk::Walk;
 use crate::{
     atomic,
     counters::bump,
-    maps::{CURSORS, FRAMES, STACK_INDEX, STACKS, control},
+    maps::{CURSORS, FRAMES, STACK_INDEX, STACK_THREADS, STACKS, control},
     threads,
 };
 
@@ -110,7 +110,22 @@ fn store(walk: &Walk) -> u32 {
                 StackRecord { frames_start: start as u32, n_frames: n_frames as u16, end: walk.end as u8, _pad: 0 };
         }
     }
+    if control.tid_mask != 0 {
+        store_thread(id as u32, slot.tid);
+    }
     id as u32
+}
+
+/// Where threads are kept apart: whose stack it is. The name is taken now, as the thread may be gone when the loader looks.
+#[inline(always)]
+fn store_thread(id: u32, tid: u32) {
+    if let Some(thread) = STACK_THREADS.get_ptr_mut(id) {
+        // SAFETY: the id was handed out to this call alone; the helper writes the name's bytes only (a failure leaves zeros).
+        unsafe {
+            (*thread).tid = tid;
+            generated::bpf_get_current_comm((&raw mut (*thread).comm).cast(), COMM_BYTES as u32);
+        }
+    }
 }
 
 unsafe extern "C" fn copy_frame(n: u32, copy: *mut Copy) -> i64 {

@@ -17,7 +17,7 @@ use crate::{bound, counters::bump, maps::control, threads};
 #[repr(C)]
 pub struct Walk {
     regs: Regs,
-    /// Hash over the address chain, seeded with the target; finished with the end.
+    /// Hash over the address chain, seeded with the target (and the thread, where threads are kept apart); finished with the end.
     pub hash: u64,
     /// The first of the frames.
     pub return_address: u64,
@@ -45,6 +45,9 @@ pub fn walk(slot: u32, sp: u64, bp: u64) -> Walk {
     if let Some(control) = control() {
         walk.list = MappingList(control.mappings);
         walk.hash = u64::from(control.tgid);
+        if let Some(slot) = threads::slot(slot) {
+            walk.hash |= u64::from(slot.tid & control.tid_mask) << 32;
+        }
     }
     if let Some(slot) = threads::slot(slot) {
         slot.chunk_base = 0;

@@ -7,7 +7,7 @@ use std::{
 
 use aya::programs::{
     ProgramError, UProbe,
-    uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
+    uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
 };
 use thiserror::Error;
 use tracer_common::{
@@ -40,9 +40,23 @@ pub struct Binding {
     pub return_probe: bool,
 }
 
+/// A probe on the target: what it takes to attach it again.
+#[derive(Debug)]
+pub(super) struct Site {
+    program: &'static str,
+    path: PathBuf,
+    offset: FileOffset,
+    cookie: Option<SiteCookie>,
+    pid: u32,
+    /// `None`: not attached.
+    link: Option<UProbeLinkId>,
+}
+
 impl Kernel {
-    /// Attaches all of a file's probes for one process. Return probes come first: an entry whose return is not probed would
-    /// leave a call in flight.
+    /// Attaches all of a file's probes for one process; while paused they are only remembered. Return probes come first: an entry
+    /// whose return is not probed would leave a call in flight.
+    ///
+    /// `path` must open the file for as long as probes may be attached again.
     ///
     /// # Errors
     /// The first probe that the kernel refused; those attached before it stay until the [`Kernel`] is dropped.
@@ -78,15 +92,34 @@ impl Kernel {
         Ok(())
     }
 
-    /// Takes every probe away; programs and tables stay. Waits for a grace period for each (0.1 s on Linux 6.18).
+    /// Takes every probe away for good; programs and tables stay. Waits for a grace period for each (0.1 s on Linux 6.18).
     pub fn detach(&mut self) {
-        for (program, link) in std::mem::take(&mut self.links) {
-            let uprobe = self.ebpf.program_mut(program).expect("every program of the list was loaded");
+        self.unlink();
+        self.sites.clear();
+    }
+
+    /// Takes every probe away; what it takes to attach it again stays.
+    pub(super) fn unlink(&mut self) {
+        for site in &mut self.sites {
+            let Some(link) = site.link.take() else { continue };
+            let uprobe = self.ebpf.program_mut(site.program).expect("every program of the list was loaded");
             let uprobe: Result<&mut UProbe, ProgramError> = uprobe.try_into();
             if let Err(error) = uprobe.and_then(|uprobe| uprobe.detach(link)) {
-                log::debug!("failed to detach `{program}`: {error}");
+                log::debug!("failed to detach `{}`: {error}", site.program);
             }
         }
+    }
+
+    /// Ends a pause as far as the probes go: attaches all of them, in the order in which they came. Nothing counts yet.
+    ///
+    /// # Errors
+    /// The first probe that the kernel refused; then none is attached.
+    pub fn attach_again(&mut self) -> Result<(), AttachError> {
+        let mut sites = std::mem::take(&mut self.sites);
+        let attached = sites.iter_mut().try_for_each(|site| self.attach_site(site));
+        self.sites = sites;
+        self.paused = attached.is_err();
+        attached.inspect_err(|_| self.unlink())
     }
 
     fn attach_one(
@@ -97,15 +130,30 @@ impl Kernel {
         cookie: Option<SiteCookie>,
         pid: u32,
     ) -> Result<(), AttachError> {
-        let failed =
-            |source| AttachError { program, path: path.to_path_buf(), offset: offset.0, source: Box::new(source) };
-        let uprobe = self.ebpf.program_mut(program).expect("every program of the list was loaded");
+        let mut site = Site { program, path: path.to_path_buf(), offset, cookie, pid, link: None };
+        if !self.paused {
+            self.attach_site(&mut site)?;
+        }
+        self.sites.push(site);
+        Ok(())
+    }
+
+    fn attach_site(&mut self, site: &mut Site) -> Result<(), AttachError> {
+        if site.link.is_some() {
+            return Ok(());
+        }
+        let failed = |source| AttachError {
+            program: site.program,
+            path: site.path.clone(),
+            offset: site.offset.0,
+            source: Box::new(source),
+        };
+        let uprobe = self.ebpf.program_mut(site.program).expect("every program of the list was loaded");
         let uprobe: &mut UProbe = uprobe.try_into().map_err(failed)?;
-        let scope = NonZeroU32::new(pid).map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
-        let location = UProbeAttachLocation::AbsoluteOffset(offset.0);
-        let point = UProbeAttachPoint { location, cookie: cookie.map(|cookie| cookie.0) };
-        let link = uprobe.attach(point, path, scope).map_err(failed)?;
-        self.links.push((program, link));
+        let scope = NonZeroU32::new(site.pid).map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
+        let location = UProbeAttachLocation::AbsoluteOffset(site.offset.0);
+        let point = UProbeAttachPoint { location, cookie: site.cookie.map(|cookie| cookie.0) };
+        site.link = Some(uprobe.attach(point, &site.path, scope).map_err(failed)?);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io,
     marker::PhantomData,
+    ops::Deref,
     os::fd::{AsFd as _, AsRawFd as _},
     ptr,
 };
@@ -13,12 +14,10 @@ use aya::{
 };
 use memmap2::{MmapOptions, MmapRaw};
 
-/// An array map's memory.
+/// An array map and its memory.
 #[derive(Debug)]
 pub struct MappedArray<T> {
-    memory: MmapRaw,
-    len: usize,
-    _value: PhantomData<T>,
+    memory: ArrayMemory<T>,
     /// Keeps the map alive.
     map: MapData,
 }
@@ -30,6 +29,37 @@ impl<T: Pod> MappedArray<T> {
     /// The map is not an mmapable array of `T`, or mmap failed.
     pub fn new(map: Map) -> io::Result<Self> {
         let Map::Array(map) = map else { return Err(io::Error::other("not an array map")) };
+        Ok(Self { memory: ArrayMemory::of(&map)?, map })
+    }
+
+    /// The map.
+    pub fn map(&self) -> &MapData {
+        &self.map
+    }
+}
+
+impl<T> Deref for MappedArray<T> {
+    type Target = ArrayMemory<T>;
+
+    fn deref(&self) -> &ArrayMemory<T> {
+        &self.memory
+    }
+}
+
+/// An array map's memory. All its pages count as this process's while it is mapped.
+#[derive(Debug)]
+pub struct ArrayMemory<T> {
+    memory: MmapRaw,
+    len: usize,
+    _value: PhantomData<T>,
+}
+
+impl<T: Pod> ArrayMemory<T> {
+    /// Maps an array whose values are `T`; the memory stays when the map goes.
+    ///
+    /// # Errors
+    /// The map is not an mmapable array of `T`, or mmap failed.
+    pub fn of(map: &MapData) -> io::Result<Self> {
         let info = map.info().map_err(io::Error::other)?;
         // Values of an array map are spaced by their size rounded up to 8 (kernel/bpf/arraymap.c).
         if info.value_size() as usize != size_of::<T>() || !size_of::<T>().is_multiple_of(8) {
@@ -37,7 +67,7 @@ impl<T: Pod> MappedArray<T> {
         }
         let len = info.max_entries() as usize;
         let memory = MmapOptions::new().len(len * size_of::<T>()).map_raw(map.fd().as_fd().as_raw_fd())?;
-        Ok(Self { memory, len, _value: PhantomData, map })
+        Ok(Self { memory, len, _value: PhantomData })
     }
 
     /// Number of elements.
@@ -61,14 +91,9 @@ impl<T: Pod> MappedArray<T> {
         true
     }
 
-    /// Pointer to element `n`, for writing single fields that the other side reads at any time.
+    /// Pointer to element `n`, for single fields that the other side reads or writes at any time.
     pub fn element(&self, n: usize) -> Option<*mut T> {
         // SAFETY: in bounds.
         (n < self.len).then(|| unsafe { self.memory.as_mut_ptr().cast::<T>().add(n) })
-    }
-
-    /// The map.
-    pub fn map(&self) -> &MapData {
-        &self.map
     }
 }

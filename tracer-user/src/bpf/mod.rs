@@ -1,7 +1,9 @@
 //! The kernel side as the session sees it: load, attach, read. The only importer of aya.
 
 mod attach;
+mod blocks;
 mod calibrate;
+mod clock;
 mod events;
 mod kernel;
 mod mmap;
@@ -9,6 +11,7 @@ mod snapshot;
 
 pub use attach::{AttachError, Binding};
 pub use calibrate::TrapCost;
+pub use clock::monotonic_ns;
 pub use events::{Notice, Notices};
 pub use kernel::{Kernel, LoadError, TableSizes};
 pub use snapshot::RawStack;

@@ -7,7 +7,7 @@ use tracer_common::{
 };
 
 use super::kernel::Kernel;
-use crate::snapshot::{StackId, Totals};
+use crate::snapshot::{StackId, Tid, Totals};
 
 /// A stack as the kernel has it: addresses only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct RawStack {
     pub frames: Vec<FrameAddr>,
     /// How the walk ended.
     pub end: StackEnd,
+    /// The thread that allocated, where threads are kept apart, and its name when the stack was first seen.
+    pub thread: Option<(Tid, String)>,
     /// Its totals.
     pub totals: Totals,
 }
@@ -25,18 +27,39 @@ pub struct RawStack {
 impl Kernel {
     /// All stacks that ever allocated, and their sums.
     pub fn read_stacks(&self) -> (Vec<RawStack>, Totals) {
-        let epoch = self.scope.get(0).map_or(0, |scope| scope.peak.epoch);
-        let n_stacks = self.cursors.get(0).map_or(0, |cursors| cursors.next_stack + 1);
-        let n_stacks = (n_stacks as usize).min(self.stacks.len());
+        let epoch = self.epoch();
         let mut sums = Totals::default();
         let mut stacks = Vec::new();
-        for id in 0..n_stacks {
+        for id in 0..self.n_stacks() {
             let Some(totals) = self.totals_of(id, epoch) else { continue };
             sums.add(&totals);
             let (frames, end) = self.frames_of(id);
-            stacks.push(RawStack { id: StackId(id as u32), frames, end, totals });
+            stacks.push(RawStack { id: StackId(id as u32), frames, end, thread: self.thread_of(id), totals });
         }
         (stacks, sums)
+    }
+
+    /// The sums of all stacks alone.
+    pub fn read_totals(&self) -> Totals {
+        let epoch = self.epoch();
+        let mut sums = Totals::default();
+        (0..self.n_stacks()).filter_map(|id| self.totals_of(id, epoch)).for_each(|totals| sums.add(&totals));
+        sums
+    }
+
+    /// When the highest total was reached (CLOCK_MONOTONIC, ns). `None`: nothing was ever live.
+    pub fn peak_at_ns(&self) -> Option<u64> {
+        self.scope.get(0).map(|scope| scope.peak_at_ns).filter(|at_ns| *at_ns > 0)
+    }
+
+    fn epoch(&self) -> u64 {
+        self.scope.get(0).map_or(0, |scope| scope.peak.epoch)
+    }
+
+    /// Number of ids handed out so far, the one of no stack included.
+    fn n_stacks(&self) -> usize {
+        let n_stacks = self.cursors.get(0).map_or(0, |cursors| cursors.next_stack + 1);
+        (n_stacks as usize).min(self.stacks.len())
     }
 
     fn totals_of(&self, id: usize, epoch: u64) -> Option<Totals> {
@@ -44,8 +67,9 @@ impl Kernel {
         if totals.allocated_count == 0 {
             return None;
         }
-        let peak = totals.peak();
+        let peak = totals.peak(epoch);
         let (peak_bytes, peak_count) = peak.at_peak(epoch);
+        let [within_1ms, within_1s, _longer] = totals.freed_counts;
         Some(Totals {
             current_bytes: peak.live_bytes,
             current_count: peak.live_count,
@@ -55,9 +79,15 @@ impl Kernel {
             allocated_count: totals.allocated_count,
             freed_bytes: totals.allocated_bytes - peak.live_bytes,
             freed_count: totals.allocated_count - peak.live_count,
-            freed_within_1ms_count: 0,
-            freed_within_1s_count: 0,
+            freed_within_1ms_count: within_1ms,
+            freed_within_1s_count: within_1ms + within_1s,
         })
+    }
+
+    fn thread_of(&self, id: usize) -> Option<(Tid, String)> {
+        let thread = self.stack_threads.get(id).filter(|thread| thread.tid != 0)?;
+        let comm = thread.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+        Some((Tid(thread.tid), String::from_utf8_lossy(comm).into_owned()))
     }
 
     fn frames_of(&self, id: usize) -> (Vec<FrameAddr>, StackEnd) {

@@ -1,23 +1,26 @@
 //! What the user may type, and its validated form.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use tracer_user::{
-    offline,
-    options::{DEFAULT_MAX_LIVE_BLOCKS, JsonTarget, Placement, SessionOptions},
+    offline::{self, GateOptions},
+    options::{JsonTarget, SessionOptions},
+    session::control::Request,
 };
 
 use super::{
     annotate::AnnotateArgs,
-    check::CheckArgs,
+    check::{CHECK_TOP, CheckArgs, GateArgs},
     diff::DiffArgs,
     export::ExportArgs,
     growth::GrowthArgs,
+    pages::{CompletionsArgs, ManArgs, Pages},
     report::ReportArgs,
     resymbolize::ResymbolizeArgs,
+    session::{MarkArgs, SessionArgs, SnapshotArgs},
+    trace::TraceArgs,
     verdict::VerdictArgs,
-    view::{ViewArgs, parse_duration},
 };
 
 /// What is asked for, validated.
@@ -36,6 +39,8 @@ pub enum Action {
         command: Vec<OsString>,
         /// How.
         options: SessionOptions,
+        /// What is recorded is held against budgets.
+        gate: Option<Box<GateOptions>>,
     },
     /// Show the probe sites.
     Plan(Target),
@@ -43,6 +48,17 @@ pub enum Action {
     Doctor,
     /// Work on a recording.
     Offline(Offline),
+    /// Manual pages and completions.
+    Pages(Pages),
+    /// Ask a running session.
+    Ask {
+        /// The target's id; `None`: the only session that runs.
+        session: Option<u32>,
+        /// What for.
+        request: Request,
+    },
+    /// List the running sessions.
+    Sessions,
 }
 
 /// A command on recordings.
@@ -80,7 +96,10 @@ pub enum Target {
 #[command(name = "memtrace-bpf", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 #[command(
     after_help = "Examples:\n  sudo memtrace-bpf --pid 4711\n  sudo memtrace-bpf --pid 4711 --duration 30s --key traceback\n  \
-    sudo memtrace-bpf run --json report.json -- ./server --port 8080\n  sudo memtrace-bpf doctor"
+    sudo memtrace-bpf run --json report.json -- ./server --port 8080\n  \
+    sudo memtrace-bpf --pid 4711 --record server.mtb --snapshot-every 1m\n  \
+    sudo memtrace-bpf snapshot --label \"after warm-up\"\n  memtrace-bpf diff server.mtb@start server.mtb@\"after warm-up\"\n  \
+    sudo memtrace-bpf doctor"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -106,18 +125,25 @@ enum Command {
     /// Start a program and trace it from its first allocation to its end
     ///
     /// Standard input and output are the program's; the report follows its output. The exit status is the program's
-    /// (128 + signal if it was killed; 127 if it is not found, 126 if it cannot be executed).
-    Run {
-        #[command(flatten)]
-        options: TraceArgs,
-        /// The program and its arguments
-        #[arg(last = true, required = true, value_name = "CMD")]
-        command: Vec<OsString>,
-    },
+    /// (128 + signal if it was killed; 127 if it is not found, 126 if it cannot be executed). Signals to this process are passed
+    /// on to the program, but for SIGUSR1 with --record, which takes a snapshot.
+    ///
+    /// With --check the outcome follows the report; the exit status is 3 when a budget is exceeded and the program succeeded.
+    Run(Box<RunArgs>),
     /// Show the chosen probe sites: function, file offset, instruction, emulated or single-stepped, why
     Plan(PlanArgs),
     /// Show what this host offers for tracing, and what to do where something is missing
     Doctor,
+    /// Take a snapshot into the recording of a running session
+    Snapshot(SnapshotArgs),
+    /// Mark this moment in the recording of a running session
+    Mark(MarkArgs),
+    /// Take the probes of a running session away until `resume`
+    Pause(SessionArgs),
+    /// Put the probes of a paused session back
+    Resume(SessionArgs),
+    /// List the running sessions: target, time, live bytes, snapshots
+    Sessions,
     /// Which lines hold the memory at a snapshot of a recording
     Report(ReportArgs),
     /// What changed between two snapshots, of one recording or of two
@@ -131,9 +157,28 @@ enum Command {
     /// Write a recording in the form of another tool
     Export(ExportArgs),
     /// Hold a recording against budgets and a baseline; exit status 3 when one is exceeded
+    #[command(override_usage = "memtrace-bpf check [OPTIONS] <BUDGETS> <REC[@SNAPSHOT]>")]
     Check(CheckArgs),
     /// Look the names of a recording up again, with more debug files
     Resymbolize(ResymbolizeArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all commands
+    Man(ManArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    options: TraceArgs,
+    /// Hold what was recorded against the budgets, as `check` does with a recording
+    #[arg(long, requires = "budget", help_heading = "Budgets (with --check)")]
+    check: bool,
+    #[command(flatten, next_help_heading = "Budgets (with --check)")]
+    gate: GateArgs,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -147,28 +192,9 @@ struct PlanArgs {
     file: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-struct TraceArgs {
-    #[command(flatten)]
-    view: ViewArgs,
-    /// Write the report as JSON to FILE at the end, or to standard output in place of the text (-)
-    #[arg(long, value_name = "FILE|-")]
-    json: Option<PathBuf>,
-    /// Stop tracing after this time (seconds, or with ms, s, m, h)
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    duration: Option<Duration>,
-    /// Time between refreshed reports [default: 2s on a terminal, else none]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    interval: Option<Duration>,
-    /// Capacity of the table of live blocks; about 96 bytes of kernel memory each
-    #[arg(long, default_value_t = DEFAULT_MAX_LIVE_BLOCKS, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 28))]
-    max_live_blocks: u32,
-    /// Say what is decided (-v), and what the BPF side sees (-vv)
-    #[arg(long, short, action = clap::ArgAction::Count)]
-    verbose: u8,
-    /// Only the report and errors
-    #[arg(long, short, conflicts_with = "verbose")]
-    quiet: bool,
+/// The description of the command line.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Of a command line that makes no sense, as of most programs.
@@ -179,19 +205,24 @@ pub fn parse() -> Action {
     let cli = Cli::try_parse().unwrap_or_else(|error| usage(&error));
     match cli.command {
         None => match cli.pid {
-            Some(pid) => Action::Attach { pid, options: options(cli.options) },
+            Some(pid) => Action::Attach { pid, options: cli.options.validated() },
             None => usage(
                 &Cli::command()
                     .error(ErrorKind::MissingRequiredArgument, "which process? --pid N, or `run -- CMD` to start one"),
             ),
         },
-        Some(Command::Attach { pid, options: args }) => Action::Attach { pid, options: options(args) },
-        Some(Command::Run { options: args, command }) => Action::Run { command, options: options(args) },
+        Some(Command::Attach { pid, options: args }) => Action::Attach { pid, options: args.validated() },
+        Some(Command::Run(args)) => run(*args),
         Some(Command::Plan(PlanArgs { pid: Some(pid), .. })) => Action::Plan(Target::Pid(pid)),
         Some(Command::Plan(PlanArgs { file, .. })) => {
             Action::Plan(Target::File(file.expect("clap demands one of the two")))
         }
         Some(Command::Doctor) => Action::Doctor,
+        Some(Command::Snapshot(args)) => args.action(),
+        Some(Command::Mark(args)) => args.action(),
+        Some(Command::Pause(args)) => args.action(Request::Pause),
+        Some(Command::Resume(args)) => args.action(Request::Resume),
+        Some(Command::Sessions) => Action::Sessions,
         Some(Command::Report(args)) => Action::Offline(Offline::Report(args.validated())),
         Some(Command::Diff(args)) => Action::Offline(Offline::Diff(args.validated())),
         Some(Command::Growth(args)) => Action::Offline(Offline::Growth(args.validated())),
@@ -199,26 +230,31 @@ pub fn parse() -> Action {
         Some(Command::Verdict(args)) => Action::Offline(Offline::Verdict(args.validated())),
         Some(Command::Export(args)) => Action::Offline(Offline::Export(args.validated())),
         Some(Command::Check(args)) => Action::Offline(Offline::Check(args.validated())),
+        Some(Command::Completions(args)) => Action::Pages(Pages::Completions(args)),
+        Some(Command::Man(args)) => Action::Pages(Pages::Man(args)),
         Some(Command::Resymbolize(args)) => Action::Offline(Offline::Resymbolize(args.validated())),
     }
 }
 
-fn options(args: TraceArgs) -> SessionOptions {
-    SessionOptions {
-        duration: args.duration,
-        interval: args.interval,
-        max_live_blocks: args.max_live_blocks,
-        report: args.view.validated(),
-        json: args.json.map(json_target),
-        quiet: args.quiet,
-        verbose: args.verbose,
-        placement: Placement::default(),
+/// Budgets without `--check` would go unheard.
+fn run(RunArgs { options, check, gate, command }: RunArgs) -> Action {
+    let options = options.validated();
+    if !check && gate.is_given() {
+        usage(&Cli::command().error(ErrorKind::MissingRequiredArgument, "budgets are held with --check only"));
     }
+    let report = &options.report;
+    let gate = check.then(|| gate.validated(CHECK_TOP, report.plumbing.clone(), report.raw_leaf)).map(Box::new);
+    Action::Run { command, options, gate }
 }
 
 /// `-` is standard output.
 pub(super) fn json_target(path: PathBuf) -> JsonTarget {
     if path.as_os_str() == "-" { JsonTarget::Stdout } else { JsonTarget::File(path) }
+}
+
+/// Refuses arguments that contradict each other.
+pub(super) fn refuse(why: &str) -> ! {
+    usage(&Cli::command().error(ErrorKind::ArgumentConflict, why))
 }
 
 /// Says in one line what is wrong with the command line and ends with 2; help and version are printed as clap has them.
@@ -235,7 +271,12 @@ fn usage(error: &clap::Error) -> ! {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::view::parse_size, *};
+    use std::time::Duration;
+
+    use super::{
+        super::view::{parse_duration, parse_size},
+        *,
+    };
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -2,10 +2,37 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::Args;
-use tracer_user::{offline::ExportOptions, recording::Reference};
+use clap::{Args, ValueEnum, builder::PossibleValue};
+use tracer_user::{
+    offline::{ExportOptions, ExportOutput},
+    recording::Reference,
+    report::export::Format,
+};
 
 use super::view::ViewArgs;
+
+/// A format as it is typed; names and help are those of the table of formats.
+#[derive(Clone, Copy, Debug)]
+struct FormatArg(Format);
+
+impl ValueEnum for FormatArg {
+    fn value_variants<'a>() -> &'a [Self] {
+        static VARIANTS: [FormatArg; Format::ALL.len()] = {
+            let mut all = [FormatArg(Format::Folded); Format::ALL.len()];
+            let mut at = 0;
+            while at < all.len() {
+                all[at] = FormatArg(Format::ALL[at]);
+                at += 1;
+            }
+            all
+        };
+        &VARIANTS
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()).help(self.0.about()))
+    }
+}
 
 /// What `export` takes.
 #[derive(Debug, Args)]
@@ -13,13 +40,13 @@ pub(super) struct ExportArgs {
     /// Recording, and the snapshot by label, number, start, end or peak [default: end]
     #[arg(value_name = "REC[@SNAPSHOT]")]
     reference: OsString,
-    /// The older snapshot of a differential flame graph.
+    /// Older snapshot to show the difference against (folded, flamegraph, pprof)
     #[arg(long, value_name = "REC[@SNAPSHOT]")]
     base: Option<OsString>,
-    /// The form.
-    #[arg(long, short)]
-    format: String,
-    /// Where it goes; `-`: standard output.
+    /// Form to write
+    #[arg(long, short, value_enum)]
+    format: FormatArg,
+    /// Where it goes; standard output: -
     #[arg(long, short, value_name = "FILE|-")]
     output: PathBuf,
     #[command(flatten)]
@@ -32,8 +59,11 @@ impl ExportArgs {
         ExportOptions {
             reference: Reference::parse(&self.reference),
             base: self.base.map(|text| Reference::parse(&text)),
-            format: self.format,
-            output: self.output,
+            format: self.format.0,
+            output: match self.output {
+                path if path.as_os_str() == "-" => ExportOutput::Stdout,
+                path => ExportOutput::File(path),
+            },
             report: self.view.validated(),
         }
     }

@@ -6,9 +6,12 @@ mod check;
 mod diff;
 mod export;
 mod growth;
+mod pages;
 mod report;
 mod resymbolize;
+mod session;
+mod trace;
 mod verdict;
 mod view;
 
-pub use args::{Action, Offline, Target, parse};
+pub use args::{Action, Offline, Target, command, parse};

@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tracer_user::options::{FileFilter, Filters, Key, ReportOptions, Sort, View};
 
+use super::args::refuse;
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum KeyArg {
     Lineno,
@@ -48,16 +50,19 @@ pub(super) struct ViewArgs {
     /// Order of the lines, largest first
     #[arg(long, value_enum, default_value_t = SortArg::Size)]
     sort: SortArg,
-    /// Leave out lines smaller than this (bytes, or with K, M, G)
+    /// Leave out lines smaller than this (bytes, or with K, M, G); in a comparison: whose difference is smaller
     #[arg(long, default_value = "0", value_name = "SIZE", value_parser = parse_size)]
     min_size: u64,
     /// Which totals are shown
     #[arg(long, value_enum, default_value_t = ViewArg::Live)]
     view: ViewArg,
-    /// Count every frame of a stack, not only its site (recursion once)
+    /// Count every frame of a stack, not only its site (recursion once); not with --key traceback or thread
     #[arg(long)]
     cumulative: bool,
-    /// Keep only stacks whose site lies in a file that matches (repeatable)
+    /// Keep only stacks whose site lies in a file that matches, as fnmatch does (repeatable)
+    ///
+    /// `*` is any text, `/` included. The pattern is compared with the whole path and with its last two components, which reports
+    /// show. A frame without source file stands under its module's path.
     #[arg(long, value_name = "GLOB[:LINE]", value_parser = parse_pattern)]
     include: Vec<(String, Option<u32>)>,
     /// Leave out stacks whose site lies in a file that matches (repeatable)
@@ -75,10 +80,10 @@ pub(super) struct ViewArgs {
     /// Leave out system libraries and language runtimes
     #[arg(long)]
     own_code: bool,
-    /// Leave out lines larger than this
+    /// Leave out lines larger than this, or whose difference is
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_size: Option<u64>,
-    /// Leave out lines with fewer blocks than this
+    /// Leave out lines with fewer blocks than this, or whose difference is
     #[arg(long, default_value_t = 0, value_name = "N")]
     min_count: u64,
     /// Never attribute memory to functions or files that match (repeatable), as with malloc's own wrappers
@@ -90,8 +95,11 @@ pub(super) struct ViewArgs {
 }
 
 impl ViewArgs {
-    /// The options of the reports.
+    /// The options of the reports. Arguments that contradict each other end the program, as all misuse does.
     pub(super) fn validated(self) -> ReportOptions {
+        if self.cumulative && matches!(self.key, KeyArg::Traceback | KeyArg::Thread) {
+            refuse("--cumulative counts frames: it needs --key lineno, filename, function or module");
+        }
         let file_filter = |inclusive| move |(pattern, lineno)| FileFilter { inclusive, pattern, lineno };
         let included = self.include.into_iter().map(file_filter(true));
         ReportOptions {
@@ -137,15 +145,13 @@ impl ViewArgs {
 
 /// `src/*.c`, `src/cache.c:21`: a glob, and a line after the last colon if that is a number.
 fn parse_pattern(text: &str) -> Result<(String, Option<u32>), String> {
-    if text.is_empty() {
-        return Err("an empty pattern matches nothing".to_owned());
-    }
-    match text.rsplit_once(':') {
+    let (pattern, line) = match text.rsplit_once(':') {
         Some((pattern, line)) if !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Ok((pattern.to_owned(), Some(line.parse().map_err(|_| format!("`{line}` is not a line number"))?)))
+            (pattern, Some(line.parse().map_err(|_| format!("`{line}` is not a line number"))?))
         }
-        _ => Ok((text.to_owned(), None)),
-    }
+        _ => (text, None),
+    };
+    if pattern.is_empty() { Err("an empty pattern matches nothing".to_owned()) } else { Ok((pattern.to_owned(), line)) }
 }
 
 /// `4096`, `64K`, `1.5MiB`: bytes, powers of 1024.

@@ -6,14 +6,16 @@ mod diff;
 mod export;
 mod growth;
 mod open;
+mod output;
 mod report;
 mod resymbolize;
+mod select;
 mod verdict;
 
 pub use annotate::{AnnotateOptions, annotate};
-pub use check::{CheckOptions, check};
+pub use check::{CheckOptions, Gate, GateOptions, check};
 pub use diff::{DiffOptions, diff};
-pub use export::{ExportOptions, export};
+pub use export::{ExportOptions, ExportOutput, export};
 pub use growth::{GrowthOptions, growth};
 pub use report::{RecordingReportOptions, report};
 pub use resymbolize::{ResymbolizeOptions, resymbolize};

@@ -1,13 +1,19 @@
 //! `report`: which line holds the memory at one snapshot.
 
-use std::io::{self, Write as _};
+use std::path::Path;
 
-use super::open::open;
+use anyhow::ensure;
+
+use super::{
+    open::open,
+    output::{check_writable, print, write},
+    select::{find, select, title},
+};
 use crate::{
     analysis::statistics::statistics,
     options::{JsonTarget, ReportOptions},
-    recording::Reference,
-    report::text,
+    recording::{Recording, Reference, Which},
+    report::{json, snapshots, text},
     symbolize::Attribution,
 };
 
@@ -20,17 +26,41 @@ pub struct RecordingReportOptions {
     pub report: ReportOptions,
     /// The report as JSON.
     pub json: Option<JsonTarget>,
+    /// The snapshots that there are, in place of a report.
+    pub list: bool,
 }
 
 /// Runs the command; the exit status.
 ///
 /// # Errors
-/// A recording cannot be read, or the output not written.
+/// A recording cannot be read, filters leave nothing, or the output cannot be written.
 pub fn report(options: &RecordingReportOptions) -> anyhow::Result<u8> {
-    let recording = open(&options.reference.path)?;
-    let snapshot = recording.snapshot(recording.find(options.reference.snapshot.as_deref())?);
+    check_writable(options.json.as_ref())?;
     let attribution = Attribution::new(&options.report.plumbing, options.report.raw_leaf)?;
+    let path = &options.reference.path;
+    let recording = open(path)?;
+    if options.list {
+        print(&snapshots::render(&recording))?;
+        return Ok(0);
+    }
+    let which = find(&recording, path, options.reference.snapshot.as_deref())?;
+    let mut snapshot = select(&recording, which, &attribution, &options.report)?.non_empty()?.snapshot;
+    snapshot.notes.insert(0, told(path, &recording, which));
     let lines = statistics(&snapshot, &recording.names, &attribution, &options.report);
-    io::stdout().write_all(text::render(&snapshot, &lines, &options.report, false).as_bytes())?;
+    ensure!(
+        !lines.lines.is_empty() || lines.left_out.n_lines == 0,
+        "nothing left: --min-size, --max-size and --min-count removed all {} lines",
+        lines.left_out.n_lines
+    );
+    write(
+        options.json.as_ref(),
+        || text::render(&snapshot, &lines, &options.report, false),
+        || json::render(&snapshot, &lines),
+    )?;
     Ok(0)
+}
+
+/// What the report is about, for its first note.
+fn told(path: &Path, recording: &Recording, which: Which) -> String {
+    format!("{} @{}; --list shows all {}", path.display(), title(recording, which), recording.snapshots.len())
 }

@@ -10,6 +10,6 @@ mod stacks;
 mod totals;
 
 pub use builder::Builder;
-pub use file::{ReadError, RecordError, Recorder, read_limit_bytes, rewrite_names};
+pub use file::{ReadError, RecordError, Recorder, Slot, read_limit_bytes, rewrite_names};
 pub use model::{Mark, Recording, Sample, SessionInfo, SnapshotInfo, SnapshotMeta, Trigger, Which};
 pub use select::{Reference, SelectError};

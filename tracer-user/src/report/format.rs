@@ -1,10 +1,8 @@
 //! Numbers and hostile strings in the form of the text report.
 
-use std::{
-    borrow::Cow,
-    fmt::Write,
-    path::{Component, Path},
-};
+use std::{borrow::Cow, ffi::OsStr, fmt::Write, path::Path};
+
+use crate::analysis::filter::last_names;
 
 /// Longest function name printed in one line, in characters. C++ names run to thousands.
 const MAX_SHOWN_CHARS: usize = 120;
@@ -17,17 +15,27 @@ pub fn size(bytes: u64) -> String {
 
 /// The same for averages.
 pub fn size_f64(bytes: f64) -> String {
+    with_unit(bytes, |value, decimals| format!("{value:.decimals$}"))
+}
+
+/// The same for differences, always with a sign.
+pub fn signed_size(bytes: i128) -> String {
+    with_unit(bytes as f64, |value, decimals| format!("{value:+.decimals$}"))
+}
+
+fn with_unit(bytes: f64, format: impl Fn(f64, usize) -> String) -> String {
     let mut value = bytes;
     for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 100.0 && unit != "B" {
-            return format!("{value:.1} {unit}");
+        if value.abs() < 100.0 && unit != "B" {
+            return format!("{} {unit}", format(value, 1));
         }
-        if value < 10.0 * 1024.0 {
-            return format!("{value:.0} {unit}");
+        if value.abs() < 10.0 * 1024.0 {
+            return format!("{} {unit}", format(value, 0));
         }
         value /= 1024.0;
     }
-    if value < 100.0 { format!("{value:.1} TiB") } else { format!("{value:.0} TiB") }
+    let decimals = usize::from(value.abs() < 100.0);
+    format!("{} TiB", format(value, decimals))
 }
 
 /// `1203441` → `1 203 441`.
@@ -106,17 +114,11 @@ pub fn path_text(path: &Path) -> Cow<'_, str> {
 
 /// A path's last two components, as tracemalloc's examples show them: `/home/u/proj/src/cache.c` → `src/cache.c`.
 pub fn short_path(path: &Path) -> String {
-    let names: Vec<&Path> = path
-        .components()
-        .filter_map(|part| match part {
-            Component::Normal(name) => Some(Path::new(name)),
-            _ => None,
-        })
-        .collect();
-    match names.as_slice() {
-        [.., dir, file] => format!("{}/{}", shortened(&path_text(dir)), shortened(&path_text(file))),
-        [file] => shortened(&path_text(file)),
-        [] => shortened(&path_text(path)),
+    let name = |name: &OsStr| shortened(&path_text(Path::new(name)));
+    match last_names(path) {
+        (Some(dir), Some(file)) => format!("{}/{}", name(dir), name(file)),
+        (None, Some(file)) => name(file),
+        _ => shortened(&path_text(path)),
     }
 }
 
@@ -141,6 +143,11 @@ mod tests {
             (u64::MAX, "16777216 TiB"),
         ] {
             assert_eq!(size(bytes), expected, "{bytes}");
+        }
+        for (bytes, expected) in
+            [(0, "+0 B"), (-1, "-1 B"), (4_534_272, "+4428 KiB"), (-10_240, "-10.0 KiB"), (-102_400, "-100 KiB")]
+        {
+            assert_eq!(signed_size(bytes), expected, "{bytes}");
         }
         assert_eq!(size_f64(159.38), "159 B");
         assert_eq!(size_f64(2.5), "2 B");

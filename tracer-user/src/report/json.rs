@@ -1,6 +1,6 @@
 //! The JSON report, described field by field in docs/json.md. Key order is that of the structs.
 
-use std::{borrow::Cow, io};
+use std::{borrow::Cow, io, time::Duration};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use tracer_common::counters::Counter;
@@ -8,9 +8,9 @@ use tracer_common::counters::Counter;
 use super::format::{is_hazard, path_text};
 use crate::{
     analysis::statistics::{Statistic, Statistics, module_of},
-    options::Key,
-    snapshot::{Counters, Module, ModuleKind, Overhead, Snapshot, StackStats, TargetInfo, Totals},
-    symbolize::{FrameName, module_name},
+    options::{Key, View},
+    snapshot::{Counters, Module, ModuleKind, Overhead, Snapshot, StackStats, TargetInfo, Tid, Totals},
+    symbolize::{FrameName, Names, module_name},
 };
 
 /// Version of the form; raised when a field changes its meaning or goes.
@@ -18,9 +18,14 @@ pub const SCHEMA: u32 = 1;
 
 /// The report in one line, with a newline at its end. All lines of `statistics` are in it, each with its full traceback.
 pub fn render(snapshot: &Snapshot, statistics: &Statistics<'_>) -> String {
+    line(&report(snapshot, statistics))
+}
+
+/// Any of our reports in one line, safe to print.
+pub(super) fn line(report: &impl Serialize) -> String {
     let mut out = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, SafeText);
-    report(snapshot, statistics).serialize(&mut serializer).expect("a Vec takes every byte, and every key is a string");
+    report.serialize(&mut serializer).expect("a Vec takes every byte, and every key is a string");
     out.push(b'\n');
     String::from_utf8(out).expect("JSON is UTF-8")
 }
@@ -51,6 +56,8 @@ struct Report<'a> {
     target: TargetJson<'a>,
     duration_ns: u64,
     key: &'static str,
+    view: &'static str,
+    cumulative: bool,
     totals: TotalsJson,
     counters: CountersJson<'a>,
     overhead: OverheadJson,
@@ -59,7 +66,7 @@ struct Report<'a> {
 }
 
 #[derive(Serialize)]
-struct TargetJson<'a> {
+pub(super) struct TargetJson<'a> {
     pid: u32,
     comm: &'a str,
     exe: Option<Cow<'a, str>>,
@@ -68,7 +75,7 @@ struct TargetJson<'a> {
 }
 
 #[derive(Serialize)]
-struct TotalsJson {
+pub(super) struct TotalsJson {
     current_bytes: u64,
     current_count: u64,
     peak_bytes: u64,
@@ -90,29 +97,46 @@ struct OverheadJson {
     rss_bytes: u64,
 }
 
+/// What a line stands for; what is finer than the key is null.
 #[derive(Serialize)]
-struct StatJson<'a> {
+pub(super) struct KeyJson<'a> {
     file: Option<Cow<'a, str>>,
     line: Option<u32>,
     function: Option<&'a str>,
     module: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread_name: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct StatJson<'a> {
+    #[serde(flatten)]
+    key: KeyJson<'a>,
     size: u64,
     count: u64,
     average: Option<f64>,
+    current_size: u64,
+    current_count: u64,
     peak_size: u64,
     peak_count: u64,
     allocated_size: u64,
     allocated_count: u64,
+    freed_size: u64,
+    freed_count: u64,
+    freed_within_1ms_count: Option<u64>,
+    freed_within_1s_count: Option<u64>,
     stacks: usize,
     truncated: Option<&'static str>,
     traceback: Traceback<'a>,
 }
 
 /// Serialized frame by frame: all tracebacks at once would be the largest thing in memory.
-struct Traceback<'a> {
-    stack: &'a StackStats,
-    snapshot: &'a Snapshot,
-    statistics: &'a Statistics<'a>,
+pub(super) struct Traceback<'a> {
+    pub(super) stack: &'a StackStats,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) names: &'a Names,
 }
 
 #[derive(Serialize)]
@@ -131,15 +155,10 @@ fn report<'a>(snapshot: &'a Snapshot, statistics: &'a Statistics<'a>) -> Report<
     Report {
         schema: SCHEMA,
         target: TargetJson::new(&snapshot.target, snapshot.from_start),
-        duration_ns: u64::try_from(snapshot.duration.as_nanos()).unwrap_or(u64::MAX),
-        key: match statistics.key {
-            Key::Lineno => "lineno",
-            Key::Filename => "filename",
-            Key::Function => "function",
-            Key::Module => "module",
-            Key::Traceback => "traceback",
-            Key::Thread => "thread",
-        },
+        duration_ns: nanoseconds(snapshot.duration),
+        key: key_name(statistics.key),
+        view: view_name(statistics.view),
+        cumulative: statistics.cumulative,
         totals: TotalsJson::from(&snapshot.totals),
         counters: CountersJson(&snapshot.counters),
         overhead: OverheadJson::from(&snapshot.overhead),
@@ -148,8 +167,33 @@ fn report<'a>(snapshot: &'a Snapshot, statistics: &'a Statistics<'a>) -> Report<
     }
 }
 
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+pub(super) const fn key_name(key: Key) -> &'static str {
+    match key {
+        Key::Lineno => "lineno",
+        Key::Filename => "filename",
+        Key::Function => "function",
+        Key::Module => "module",
+        Key::Traceback => "traceback",
+        Key::Thread => "thread",
+    }
+}
+
+pub(super) const fn view_name(view: View) -> &'static str {
+    match view {
+        View::Live => "live",
+        View::Peak => "peak",
+        View::Allocated => "allocated",
+        View::Freed => "freed",
+        View::Temporary => "temporary",
+    }
+}
+
 impl<'a> TargetJson<'a> {
-    fn new(target: &'a TargetInfo, from_start: bool) -> Self {
+    pub(super) fn new(target: &'a TargetInfo, from_start: bool) -> Self {
         let exe = target.exe.as_deref().map(path_text);
         Self { pid: target.pid, comm: &target.comm, exe, running: target.running, from_start }
     }
@@ -194,29 +238,52 @@ impl From<&Overhead> for OverheadJson {
     }
 }
 
-impl<'a> StatJson<'a> {
-    fn new(line: &Statistic<'a>, snapshot: &'a Snapshot, statistics: &'a Statistics<'a>) -> Self {
-        let key = statistics.key;
-        let name = line.site.map(|site| site.name);
+impl<'a> KeyJson<'a> {
+    pub(super) fn new(line: &Statistic<'a>, snapshot: &'a Snapshot, key: Key) -> Self {
         let by_line = matches!(key, Key::Lineno | Key::Traceback);
-        let totals = &line.totals;
+        let has_function = by_line || key == Key::Function;
+        let site = line.site.filter(|_| key != Key::Thread);
+        let name = site.map(|site| site.name);
+        let thread: Option<Tid> = line.largest.stack.thread.filter(|_| key == Key::Thread);
         Self {
             file: name.filter(|_| key != Key::Module).and_then(|name| name.file.as_deref()).map(path_text),
             line: name.filter(|_| by_line).and_then(|name| name.line),
-            function: name.filter(|_| by_line || key == Key::Function).and_then(function),
-            module: line.site.and_then(|site| site.module(snapshot)).map(module_text),
-            size: totals.current_bytes,
-            count: totals.current_count,
-            average: (totals.current_count > 0).then(|| totals.current_bytes as f64 / totals.current_count as f64),
+            function: name.filter(|_| has_function).and_then(function),
+            module: site.and_then(|site| site.module(snapshot)).map(module_text),
+            thread: thread.map(|thread| thread.0),
+            thread_name: thread.and_then(|thread| snapshot.threads.get(&thread)).map(String::as_str),
+        }
+    }
+}
+
+impl<'a> StatJson<'a> {
+    fn new(line: &Statistic<'a>, snapshot: &'a Snapshot, statistics: &'a Statistics<'a>) -> Self {
+        let totals = &line.totals;
+        let (size, count) = (statistics.view.size(totals), statistics.view.count(totals));
+        Self {
+            key: KeyJson::new(line, snapshot, statistics.key),
+            size,
+            count,
+            average: average(size, count),
+            current_size: totals.current_bytes,
+            current_count: totals.current_count,
             peak_size: totals.peak_bytes,
             peak_count: totals.peak_count,
             allocated_size: totals.allocated_bytes,
             allocated_count: totals.allocated_count,
+            freed_size: totals.freed_bytes,
+            freed_count: totals.freed_count,
+            freed_within_1ms_count: statistics.lifetimes_known.then_some(totals.freed_within_1ms_count),
+            freed_within_1s_count: statistics.lifetimes_known.then_some(totals.freed_within_1s_count),
             stacks: line.n_stacks,
             truncated: line.largest.stack.end.reason(),
-            traceback: Traceback { stack: line.largest, snapshot, statistics },
+            traceback: Traceback { stack: line.largest, snapshot, names: statistics.names },
         }
     }
+}
+
+pub(super) fn average(size: u64, count: u64) -> Option<f64> {
+    (count > 0).then(|| size as f64 / count as f64)
 }
 
 fn function(name: &FrameName) -> Option<&str> {
@@ -235,7 +302,7 @@ impl Serialize for Traceback<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.stack.stack.frames.iter().flat_map(|frame| {
             let module = module_of(self.snapshot, frame.location.map(|(module, _)| module));
-            self.statistics.names.of(frame).iter().map(move |name| FrameJson {
+            self.names.of(frame).iter().map(move |name| FrameJson {
                 function: function(name),
                 file: name.file.as_deref().map(path_text),
                 line: name.line,

@@ -1,7 +1,12 @@
 //! Snapshot and statistics → bytes. Opens nothing, asks no clock.
 
-mod format;
+pub(crate) mod format;
 
+pub mod export;
 pub use format::escaped;
+pub mod check;
+pub mod diff;
+pub mod diff_json;
 pub mod json;
+pub mod snapshots;
 pub mod text;

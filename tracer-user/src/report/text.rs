@@ -6,29 +6,14 @@ use tracer_common::{abi::StackEnd, counters::Counter};
 
 use super::format::{escaped, grouped, percent, short_path, shortened, size, size_f64};
 use crate::{
-    analysis::statistics::{Rest, Site, Statistic, Statistics, module_of},
-    options::{Key, ReportOptions, Sort},
-    snapshot::{Snapshot, StackId, StackStats, Totals},
-    symbolize::{FrameName, Place, module_name},
+    analysis::statistics::{Rest, Statistic, Statistics, module_of},
+    options::{Key, ReportOptions, Sort, View},
+    snapshot::{LOSSES, LOSSES_FROM_START, Snapshot, StackId, StackStats, Tid, Totals},
+    symbolize::{FrameName, Names, Place, module_name},
 };
 
 /// Columns up to which the function names after the figures are aligned.
 const MAX_ALIGNED: usize = 100;
-
-/// Counters of calls or events that the figures miss.
-const LOSSES: &[Counter] = &[
-    Counter::BlocksFull,
-    Counter::StacksFull,
-    Counter::ThreadsFull,
-    Counter::LostReturns,
-    Counter::UnpairedReturns,
-    Counter::MissedFrees,
-    Counter::OutUnreadable,
-    Counter::EventsLost,
-];
-
-/// Counters that are a loss when every block was seen from the start, and ordinary after an attach.
-const LOSSES_FROM_START: &[Counter] = &[Counter::FreesUnknown, Counter::ReallocsUnknown];
 
 /// Counters that are no loss, but tell about the target.
 const DETAILS: &[Counter] = &[Counter::Failed, Counter::Execs];
@@ -57,9 +42,12 @@ pub fn render(snapshot: &Snapshot, statistics: &Statistics<'_>, options: &Report
         }
     }
 
-    let mut rest = statistics.small;
+    if let Some(line) = scope(statistics.view, statistics.cumulative) {
+        push_line(&mut out, &line);
+    }
+    let mut rest = statistics.left_out;
     let mut shown = Vec::new();
-    for line in statistics.lines.iter().filter(|line| !is_empty(statistics.sort, &line.totals)) {
+    for line in statistics.lines.iter().filter(|line| !is_empty(statistics, &line.totals)) {
         if shown.len() < options.top { shown.push(line) } else { rest.add(line) }
     }
     if shown.is_empty() && rest.n_lines == 0 {
@@ -67,21 +55,26 @@ pub fn render(snapshot: &Snapshot, statistics: &Statistics<'_>, options: &Report
     }
     let heads: Vec<String> =
         shown.iter().enumerate().map(|(i, line)| head(i + 1, line, snapshot, statistics)).collect();
-    let width = heads.iter().map(|head| head.chars().count()).filter(|&width| width <= MAX_ALIGNED).max().unwrap_or(0);
+    let width = column(&heads);
     for (line, head) in shown.into_iter().zip(heads) {
         let tail = tail(line, snapshot, statistics.key);
         push_line(&mut out, &if tail.is_empty() { head } else { format!("{head:width$}     {tail}") });
         if statistics.key == Key::Traceback {
-            push_traceback(&mut out, line.largest, snapshot, statistics, options.depth);
+            push_traceback(&mut out, line.largest, snapshot, statistics.names, options.depth);
         }
     }
-    if let Some(line) = rest_line(&rest, statistics.sort) {
+    if let Some(line) = rest_line(&rest, statistics) {
         push_line(&mut out, &line);
     }
     out
 }
 
-fn push_line(out: &mut String, line: &str) {
+/// Where what follows the figures is aligned.
+pub(super) fn column(heads: &[String]) -> usize {
+    heads.iter().map(|head| head.chars().count()).filter(|&width| width <= MAX_ALIGNED).max().unwrap_or(0)
+}
+
+pub(super) fn push_line(out: &mut String, line: &str) {
     out.push_str(line);
     out.push('\n');
 }
@@ -104,7 +97,7 @@ fn header(snapshot: &Snapshot) -> String {
 }
 
 /// What is missing and by how much; then the share of stacks that are truncated.
-fn losses(snapshot: &Snapshot) -> String {
+pub(super) fn losses(snapshot: &Snapshot) -> String {
     let counters = &snapshot.counters;
     let from_start = if snapshot.from_start { LOSSES_FROM_START } else { &[] };
     let lost: Vec<String> = LOSSES
@@ -163,10 +156,23 @@ fn details(snapshot: &Snapshot) -> Option<String> {
     (!seen.is_empty()).then(|| format!("also seen: {}", seen.join("; ")))
 }
 
+/// What size and count are of, where that is not what is live at the site; and that lines overlap, where they do.
+pub(super) fn scope(view: View, cumulative: bool) -> Option<String> {
+    let of = match view {
+        View::Live => None,
+        View::Peak => Some("size and count: live at the peak"),
+        View::Allocated => Some("size and count: ever allocated"),
+        View::Freed | View::Temporary => Some("size and count: freed while traced"),
+    };
+    let overlap = cumulative.then_some("cumulative: every frame of a stack counts (recursion once), so lines overlap");
+    let said: Vec<&str> = overlap.into_iter().chain(of).collect();
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
 /// A line that tracemalloc would not have: nothing of what is asked for is there.
-const fn is_empty(sort: Sort, totals: &Totals) -> bool {
-    match sort {
-        Sort::Size | Sort::Count => totals.current_bytes == 0 && totals.current_count == 0,
+const fn is_empty(statistics: &Statistics<'_>, totals: &Totals) -> bool {
+    match statistics.sort {
+        Sort::Size | Sort::Count => statistics.view.size(totals) == 0 && statistics.view.count(totals) == 0,
         Sort::Peak => totals.peak_bytes == 0 && totals.peak_count == 0,
         Sort::Allocated => totals.allocated_bytes == 0 && totals.allocated_count == 0,
     }
@@ -175,44 +181,51 @@ const fn is_empty(sort: Sort, totals: &Totals) -> bool {
 /// `#1 src/cache.c:42: size=15.2 MiB, count=100000, average=159 B`
 fn head(rank: usize, line: &Statistic<'_>, snapshot: &Snapshot, statistics: &Statistics<'_>) -> String {
     let totals = &line.totals;
-    let label = match &line.site {
-        Some(site) => label(site, snapshot, statistics.key),
-        None => format!("<no stack> ({})", no_stack_reason(line.largest)),
-    };
-    let mut out = format!("#{rank} {label}: {}", figures(totals));
-    if totals.current_count > 0 {
-        let average = totals.current_bytes as f64 / totals.current_count as f64;
-        let _infallible = write!(out, ", average={}", size_f64(average));
+    let mut out = format!("#{rank} {}: {}", label(line, snapshot, statistics.key), figures(totals, statistics.view));
+    out.push_str(&average(statistics.view.size(totals), statistics.view.count(totals)));
+    out.push_str(&sorted_figures(totals, statistics));
+    if statistics.view == View::Temporary && statistics.lifetimes_known && totals.freed_count > 0 {
+        let share = |count: u64| percent(count as f64 / totals.freed_count as f64);
+        let (soon, later) = (share(totals.freed_within_1ms_count), share(totals.freed_within_1s_count));
+        let _infallible = write!(out, ", within 1 ms {soon}, within 1 s {later}");
     }
-    out.push_str(&sorted_figures(totals, statistics.sort));
     out
 }
 
-fn figures(totals: &Totals) -> String {
-    format!("size={}, count={}", size(totals.current_bytes), totals.current_count)
+fn figures(totals: &Totals, view: View) -> String {
+    format!("size={}, count={}", size(view.size(totals)), view.count(totals))
+}
+
+/// `, average=159 B`; nothing where there is no block.
+pub(super) fn average(size_bytes: u64, count: u64) -> String {
+    if count == 0 { String::new() } else { format!(", average={}", size_f64(size_bytes as f64 / count as f64)) }
 }
 
 /// What the line is sorted by, where that is not its size or count.
-fn sorted_figures(totals: &Totals, sort: Sort) -> String {
-    match sort {
-        Sort::Size | Sort::Count => String::new(),
-        Sort::Peak => format!(", peak={} in {}", size(totals.peak_bytes), totals.peak_count),
-        Sort::Allocated => format!(", allocated={} in {}", size(totals.allocated_bytes), totals.allocated_count),
+fn sorted_figures(totals: &Totals, statistics: &Statistics<'_>) -> String {
+    match (statistics.sort, statistics.view) {
+        (Sort::Size | Sort::Count, _) | (Sort::Peak, View::Peak) | (Sort::Allocated, View::Allocated) => String::new(),
+        (Sort::Peak, _) => format!(", peak={} in {}", size(totals.peak_bytes), totals.peak_count),
+        (Sort::Allocated, _) => format!(", allocated={} in {}", size(totals.allocated_bytes), totals.allocated_count),
     }
 }
 
-fn rest_line(rest: &Rest, sort: Sort) -> Option<String> {
+fn rest_line(rest: &Rest, statistics: &Statistics<'_>) -> Option<String> {
     let lines = if rest.n_lines == 1 { "line" } else { "lines" };
-    (rest.n_lines > 0).then(|| {
-        format!("... {} more {lines}: {}{}", rest.n_lines, figures(&rest.totals), sorted_figures(&rest.totals, sort))
-    })
+    let sum = format!(": {}{}", figures(&rest.totals, statistics.view), sorted_figures(&rest.totals, statistics));
+    let sum = if statistics.cumulative { "" } else { &sum };
+    (rest.n_lines > 0).then(|| format!("... {} more {lines}{sum}", rest.n_lines))
 }
 
 /// What a line stands for.
-fn label(site: &Site<'_>, snapshot: &Snapshot, key: Key) -> String {
+pub(super) fn label(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
+    if key == Key::Thread {
+        return thread(line.largest.stack.thread, snapshot);
+    }
+    let Some(site) = &line.site else { return format!("<no stack> ({})", no_stack_reason(line.largest)) };
     let module = || site.module(snapshot).map_or_else(|| "<no module>".to_owned(), |m| shortened(&module_name(m)));
     match key {
-        Key::Lineno | Key::Traceback => position(site.name, site.place(snapshot)),
+        Key::Lineno | Key::Traceback | Key::Thread => position(site.name, site.place(snapshot)),
         Key::Filename => match &site.name.file {
             Some(file) => short_path(file),
             None => format!("{} ({})", module(), missing(site.name)),
@@ -221,8 +234,15 @@ fn label(site: &Site<'_>, snapshot: &Snapshot, key: Key) -> String {
             Ok(function) => shortened(function),
             Err(_) => position(site.name, site.place(snapshot)),
         },
-        Key::Module | Key::Thread => module(),
+        Key::Module => module(),
     }
+}
+
+/// `thread 4712 (worker)`
+fn thread(thread: Option<Tid>, snapshot: &Snapshot) -> String {
+    let Some(thread) = thread else { return "<thread not recorded>".to_owned() };
+    let name = snapshot.threads.get(&thread).map(|name| format!(" ({})", shortened(name)));
+    format!("thread {thread}{}", name.unwrap_or_default())
 }
 
 /// `src/cache.c:42`, or `libfoo.so+0x1f30 (no symbols)`.
@@ -247,7 +267,7 @@ fn no_stack_reason(stack: &StackStats) -> &'static str {
 }
 
 /// What stands after a line's figures.
-fn tail(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
+pub(super) fn tail(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
     let Some(site) = &line.site else { return String::new() };
     let mut out = match key {
         Key::Lineno | Key::Traceback => site.name.function.as_deref().map(shortened).unwrap_or_default(),
@@ -269,19 +289,13 @@ fn tail(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
 }
 
 /// The frames of a stack, innermost first, each inlined function a frame of its own.
-fn push_traceback(
-    out: &mut String,
-    stack: &StackStats,
-    snapshot: &Snapshot,
-    statistics: &Statistics<'_>,
-    depth: usize,
-) {
+pub(super) fn push_traceback(out: &mut String, stack: &StackStats, snapshot: &Snapshot, names: &Names, depth: usize) {
     let mut left = depth;
     let mut n_hidden = 0;
     for frame in &stack.stack.frames {
         let module = module_of(snapshot, frame.location.map(|(module, _)| module));
         let address = frame.location.map_or(frame.addr.lookup().0, |(_, vaddr)| vaddr.0);
-        for name in statistics.names.of(frame).iter() {
+        for name in names.of(frame).iter() {
             if left == 0 {
                 n_hidden += 1;
                 continue;
@@ -323,6 +337,7 @@ mod tests {
         Counter::Unwound,
         Counter::SampledNs,
         Counter::SampledRuns,
+        Counter::Reallocs,
         // Printed beside `BlocksFull`.
         Counter::BlocksFullBytes,
     ];

@@ -1,61 +1,40 @@
-//! The loop over everything that can happen while a target is traced.
+//! A session from its start to its end: `attach` and `run`, and what is done at each event.
 
 use std::{
     ffi::OsString,
-    io,
-    os::{
-        fd::{AsFd as _, AsRawFd as _},
-        unix::process::ExitStatusExt as _,
-    },
-    time::Duration,
+    io::{self, IsTerminal as _},
+    ops::ControlFlow,
+    os::unix::process::ExitStatusExt as _,
+    path::PathBuf,
 };
 
-use anyhow::Context as _;
-use nix::sys::{
-    signal::{SigSet, Signal},
-    signalfd::{SfdFlags, SignalFd},
-};
-use tokio::{
-    io::unix::AsyncFd,
-    time::{Instant, interval_at, sleep, sleep_until},
-};
+use anyhow::{Context as _, bail};
+use nix::sys::signal::Signal;
+use tokio::time::Instant;
 
 use super::{
+    control::Server,
+    events::{Event, Events, every},
+    keys::{Key, Keys},
     output::Output,
-    spawn::{Child, Pause},
+    recording::{LiveRecording, Reserved, session_info},
+    signals::{SignalOrigin, Signals},
+    spawn::Child,
     tracer::{Origin, Tracer},
 };
 use crate::{
-    bpf::{Notice, Notices},
     options::SessionOptions,
+    recording::{RecordError, Trigger},
     target::Process,
 };
 
-/// How a session ended: the exit status of this program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended(pub u8);
-
-/// Everything that wakes the loop.
-enum Event {
-    /// From the kernel side.
-    Notices(Vec<Notice>),
-    /// To this process.
-    Signal(Signal, SignalOrigin),
-    /// The target has ended.
-    TargetEnded,
-    /// A refreshed report is due.
-    Refresh,
-    /// `--duration` is over.
-    TimeIsUp,
-}
-
-/// Who sent a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SignalOrigin {
-    /// The terminal, to the whole foreground group: a child has it already.
-    Terminal,
-    /// A process, to this one alone.
-    Process,
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The exit status of this program: the traced program's own, as shells give it; 0 after an attach.
+    pub code: u8,
+    /// The recording that was written, whole and with names.
+    pub recording: Option<PathBuf>,
 }
 
 /// Traces a running process until it ends, the time is up, or a signal ends the session.
@@ -63,26 +42,30 @@ enum SignalOrigin {
 /// # Errors
 /// The process cannot be traced, or a report cannot be written.
 pub async fn attach(pid: u32, options: SessionOptions) -> anyhow::Result<Ended> {
-    let mut output = Output::new(options.clone())?;
-    let signals = Signals::block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
-    let process = Process::open(pid)?;
-    let mut tracer = Tracer::prepare(process, Origin::Attached, &options, &|what| output.progress(what))?;
-    output.progress_done();
-    tracer.begin();
-    let mut session = Session::new(tracer, options, signals)?;
-    loop {
-        match session.next_event().await? {
-            Event::Notices(notices) if notices.contains(&Notice::Exec) => {
-                session.start_again(Origin::Attached)?;
-                session.tracer.begin();
-            }
-            Event::Notices(_) => session.libraries_changed().await,
-            Event::Refresh => output.refresh(&session.tracer.snapshot())?,
-            Event::Signal(..) | Event::TimeIsUp | Event::TargetEnded => break,
-        }
+    let output = Output::new(options.clone())?;
+    let reserved = reserve(&options)?;
+    // Each ends the session in order: the terminal is as before, the recording whole.
+    let mut wanted = vec![Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+    if options.record.is_some() {
+        wanted.push(Signal::SIGUSR1);
     }
-    session.finish(&mut output)?;
-    Ok(Ended(0))
+    let signals = Signals::block(&wanted)?;
+    let process = Process::open(pid)?;
+    let progress = |what: &str| output.progress(what);
+    let tracer = match options.start_after {
+        None => Tracer::prepare(process, Origin::Attached, &options, &progress)?,
+        Some(_) => Tracer::prepare_paused(process, Origin::Attached, &options, &progress)?,
+    };
+    output.progress_done();
+    let mut session = Session::new(tracer, None, Vec::new(), options, signals, output, reserved)?;
+    if io::stdin().is_terminal() {
+        session.events.keys = Keys::of_terminal();
+    }
+    if session.events.start.is_none() {
+        session.begin()?;
+    }
+    let followed = session.follow().await;
+    session.finish(followed)
 }
 
 /// Starts a program and traces it from its first allocation to its end.
@@ -90,7 +73,8 @@ pub async fn attach(pid: u32, options: SessionOptions) -> anyhow::Result<Ended> 
 /// # Errors
 /// It cannot be started or traced, or a report cannot be written.
 pub async fn run(command: &[OsString], options: SessionOptions) -> anyhow::Result<Ended> {
-    let mut output = Output::new(options.clone())?;
+    let output = Output::new(options.clone())?;
+    let reserved = reserve(&options)?;
     let mut child = Child::spawn(command)?;
     // Blocked after the spawn: the child has the signals as they were.
     let signals = Signals::block(&[
@@ -102,249 +86,253 @@ pub async fn run(command: &[OsString], options: SessionOptions) -> anyhow::Resul
         Signal::SIGUSR2,
         Signal::SIGWINCH,
     ])?;
-    let started = start(&mut child, options, signals, &output);
+    let tracer = prepare_child(&mut child, &options, &|what| output.progress(what));
     output.progress_done();
-    let mut session = started.inspect_err(|_| child.signal(Signal::SIGKILL))?;
-    // Whatever fails from here on, the program is not left standing.
-    let interrupts = follow(&mut session, &mut child, &mut output).await.inspect_err(|_| child.resume())?;
-    if session.tracer.process().is_running() {
-        session.tracer.note(format!("pid {} was left running", child.pid()));
+    let tracer = tracer.inspect_err(|_| child.signal(Signal::SIGKILL))?;
+    let mut session = Session::new(tracer, Some(child), command.to_vec(), options, signals, output, reserved)?;
+    if session.events.start.is_some() {
+        session.child.iter_mut().for_each(Child::release);
+    } else if let Err(error) = session.begin() {
+        session.signal_child(Signal::SIGKILL);
+        return Err(error);
     }
-    session.finish(&mut output)?;
-    Ok(exit_code(&mut child, interrupts))
+    let followed = session.follow().await;
+    // Whatever failed, the program is not left standing.
+    if followed.is_err() {
+        session.signal_child(Signal::SIGCONT);
+    }
+    session.finish(followed)
 }
 
-/// Takes in the child, which stands at its first instruction, and its libraries; then lets it run.
-fn start(child: &mut Child, options: SessionOptions, signals: Signals, output: &Output) -> anyhow::Result<Session> {
-    let tracer = prepare_child(child, &options, &|what| output.progress(what))?;
-    if !tracer.has_sites() && !tracer.awaits_libraries() {
-        return Err(tracer.no_allocator().into());
-    }
-    let mut session = Session::new(tracer, options, signals)?;
-    session.load_child(child)?;
-    Ok(session)
-}
-
-/// Follows the running child until it ends, the time is up, or Ctrl-C twice. Returns how often Ctrl-C came.
-async fn follow(session: &mut Session, child: &mut Child, output: &mut Output) -> anyhow::Result<u32> {
-    let mut interrupts = 0;
-    loop {
-        match session.next_event().await? {
-            Event::Notices(notices) if notices.contains(&Notice::Exec) => {
-                child.watch_again()?;
-                session.start_again(Origin::Child)?;
-                session.load_child(child)?;
-            }
-            Event::Notices(notices) => {
-                session.libraries_changed().await;
-                if notices.contains(&Notice::Libraries) {
-                    child.resume();
-                }
-            }
-            Event::Refresh => output.refresh(&session.tracer.snapshot())?,
-            Event::Signal(signal, origin) => {
-                if origin == SignalOrigin::Process {
-                    child.signal(signal);
-                }
-                if signal == Signal::SIGINT {
-                    interrupts += 1;
-                }
-                if interrupts == 2 {
-                    return Ok(interrupts);
-                }
-            }
-            Event::TimeIsUp | Event::TargetEnded => return Ok(interrupts),
-        }
-    }
-}
-
-/// The child's own status, as shells give it; of one left running: 130 after Ctrl-C twice, else 0.
-fn exit_code(child: &mut Child, interrupts: u32) -> Ended {
-    match child.try_wait() {
-        Some(status) => {
-            let killed = status.signal().map(|signal| 128 + signal);
-            Ended(status.code().or(killed).unwrap_or(1) as u8)
-        }
-        None => Ended(if interrupts >= 2 { 130 } else { 0 }),
-    }
+/// Holds that the recording can be written, before anything is touched.
+fn reserve(options: &SessionOptions) -> Result<Option<Reserved>, RecordError> {
+    options.record.clone().map(Reserved::new).transpose()
 }
 
 /// Opens the child, which stands at its first instruction, and prepares its tracer.
 fn prepare_child(child: &mut Child, options: &SessionOptions, progress: &dyn Fn(&str)) -> anyhow::Result<Tracer> {
     if let Some(status) = child.ended() {
-        anyhow::bail!("the program ended before it ran ({status})");
+        bail!("the program ended before it ran ({status})");
     }
     let process = Process::open(child.pid())?;
-    Ok(Tracer::prepare(process, Origin::Child, options, progress)?)
+    let tracer = match options.start_after {
+        None => Tracer::prepare(process, Origin::Child, options, progress)?,
+        Some(_) => Tracer::prepare_paused(process, Origin::Attached, options, progress)?,
+    };
+    if options.start_after.is_none() && !tracer.has_sites() && !tracer.awaits_libraries() {
+        return Err(tracer.no_allocator().into());
+    }
+    Ok(tracer)
 }
 
-/// A tracer with its sources of events.
-struct Session {
-    tracer: Tracer,
-    notices: Notices,
-    signals: Signals,
-    target_ended: AsyncFd<std::os::fd::OwnedFd>,
-    options: SessionOptions,
-    refresh: Option<tokio::time::Interval>,
-    deadline: Option<Instant>,
-    last_maps: Instant,
+/// A tracer with its sources of events and its outputs.
+pub(super) struct Session {
+    pub(super) tracer: Tracer,
+    pub(super) events: Events,
+    /// The program that was started here.
+    pub(super) child: Option<Child>,
+    /// Its command line; empty after an attach.
+    command: Vec<OsString>,
+    /// Whether the target may be stopped: a child that is traced from its first instruction.
+    pub(super) origin: Origin,
+    pub(super) options: SessionOptions,
+    pub(super) output: Output,
+    pub(super) recording: Option<LiveRecording>,
+    /// Until the recording begins.
+    reserved: Option<Reserved>,
+    /// Tracing has begun: `--start-after` is over.
+    pub(super) begun: bool,
+    pub(super) last_maps: Instant,
+    /// How often Ctrl-C came.
+    interrupts: u32,
+    /// What the last key did.
+    key_note: String,
 }
-
-/// Mapping lists are kept in two halves; a program that is just walking may still use the old one (microseconds).
-const BETWEEN_MAPPING_LISTS: Duration = Duration::from_millis(5);
 
 impl Session {
-    fn new(mut tracer: Tracer, options: SessionOptions, signals: Signals) -> anyhow::Result<Self> {
-        let notices = tracer.notices()?;
-        let target_ended = pidfd(&tracer)?;
-        let refresh = options.interval.map(|period| interval_at(Instant::now() + period, period));
-        let deadline = options.duration.map(|duration| Instant::now() + duration);
-        Ok(Self { tracer, notices, signals, target_ended, options, refresh, deadline, last_maps: Instant::now() })
+    fn new(
+        mut tracer: Tracer,
+        child: Option<Child>,
+        command: Vec<OsString>,
+        options: SessionOptions,
+        signals: Signals,
+        output: Output,
+        reserved: Option<Reserved>,
+    ) -> anyhow::Result<Self> {
+        let whole = child.is_some() && options.start_after.is_none();
+        let origin = if whole { Origin::Child } else { Origin::Attached };
+        let mut events = Events::new(signals, tracer.notices()?, tracer.process())?;
+        events.start = options.start_after.map(|time| Instant::now() + time);
+        events.requests = Server::open(tracer.process().pid)
+            .inspect_err(|error| log::info!("no control socket for this session: {error}"))
+            .ok();
+        if let Some(time) = options.start_after {
+            log::info!("waits {time:?} before the probes are attached");
+        }
+        Ok(Self {
+            tracer,
+            events,
+            child,
+            command,
+            origin,
+            options,
+            output,
+            recording: None,
+            reserved,
+            begun: false,
+            last_maps: Instant::now(),
+            interrupts: 0,
+            key_note: String::new(),
+        })
     }
 
-    async fn next_event(&mut self) -> anyhow::Result<Event> {
-        let refresh = async {
-            match &mut self.refresh {
-                Some(interval) => {
-                    interval.tick().await;
-                }
-                None => std::future::pending().await,
-            }
-        };
-        let deadline = async {
-            match self.deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        self.tracer.flush_log();
-        tokio::select! {
-            biased;
-            signal = self.signals.next() => { let (signal, origin) = signal?; Ok(Event::Signal(signal, origin)) }
-            notices = self.notices.next() => Ok(Event::Notices(notices?)),
-            ended = self.target_ended.readable() => { ended?.retain_ready(); Ok(Event::TargetEnded) }
-            () = deadline => Ok(Event::TimeIsUp),
-            () = refresh => Ok(Event::Refresh),
+    /// Tracing begins, and with it the recording and every clock.
+    fn begin(&mut self) -> anyhow::Result<()> {
+        self.events.start = None;
+        if let Some(reserved) = self.reserved.take() {
+            let session = session_info(&self.tracer, &self.command, self.options.by_thread);
+            self.recording = Some(reserved.begin(&session)?);
+        }
+        if let Some(record) = &self.options.record {
+            self.events.sample = Some(every(record.sample_every));
+            self.events.snapshot = record.snapshot_every.map(every);
+        }
+        self.events.refresh = self.options.interval.map(every);
+        self.events.deadline = self.options.duration.map(|duration| Instant::now() + duration);
+        self.begun = true;
+        if self.origin == Origin::Child {
+            self.load_child(true)
+        } else {
+            self.tracer.begin();
+            self.record(Trigger::Start);
+            Ok(())
         }
     }
 
-    /// Reads what the target has mapped since the last look. A target that ends meanwhile is no error here.
-    async fn libraries_changed(&mut self) {
-        sleep(BETWEEN_MAPPING_LISTS.saturating_sub(self.last_maps.elapsed())).await;
-        self.refresh_maps();
-    }
-
-    fn refresh_maps(&mut self) {
-        self.last_maps = Instant::now();
-        if let Err(error) = self.tracer.refresh()
-            && self.tracer.process().is_running()
-        {
-            self.tracer.note(format!("libraries opened later are not all traced: {error}"));
-        }
-    }
-
-    /// After exec the process is another program: everything is read anew, the totals start at zero.
-    fn start_again(&mut self, origin: Origin) -> anyhow::Result<()> {
-        let pid = self.tracer.process().pid;
-        let comm = self.tracer.process().comm.clone();
-        let mut tracer = Tracer::prepare(Process::open(pid)?, origin, &self.options, &|_| ())?;
-        tracer.note(format!("pid {pid} ({comm}) called exec: figures are those of the new program"));
-        self.notices = tracer.notices()?;
-        self.target_ended = pidfd(&tracer)?;
+    /// `--start-after` is over. What the process is by now is read anew: it may have called exec, and opened libraries.
+    pub(super) fn start(&mut self) -> anyhow::Result<()> {
+        let process = Process::open(self.tracer.process().pid)?;
+        let mut tracer = Tracer::prepare(process, Origin::Attached, &self.options, &|what| self.output.progress(what))?;
+        self.output.progress_done();
+        self.events.follow(tracer.notices()?, tracer.process())?;
         self.tracer = tracer;
+        self.begin()
+    }
+
+    /// Does what each event asks for until the session ends.
+    async fn follow(&mut self) -> anyhow::Result<()> {
+        loop {
+            self.tracer.flush_log();
+            match self.events.next().await? {
+                Event::Notices(notices) => self.noticed(&notices).await?,
+                Event::Signal(signal, origin) if self.signalled(signal, origin).is_break() => return Ok(()),
+                Event::Key(Key::Quit) | Event::TimeIsUp | Event::TargetEnded => return Ok(()),
+                Event::Signal(..) => {}
+                Event::Key(Key::Snapshot) => self.snapshot_by_key()?,
+                Event::Asked(asked) => self.answer(asked)?,
+                Event::Start => self.start()?,
+                Event::Refresh => self.refresh()?,
+                Event::Sample => self.sample(),
+                Event::Snapshot => self.record(Trigger::Interval),
+            }
+        }
+    }
+
+    /// Whether the session ends. A child gets what only this process got; with a recording SIGUSR1 is the tracer's.
+    fn signalled(&mut self, signal: Signal, origin: SignalOrigin) -> ControlFlow<()> {
+        if signal == Signal::SIGUSR1 && self.options.record.is_some() {
+            self.record(Trigger::Signal);
+            return ControlFlow::Continue(());
+        }
+        if self.child.is_none() {
+            return ControlFlow::Break(());
+        }
+        if origin == SignalOrigin::Process {
+            self.signal_child(signal);
+        }
+        if signal == Signal::SIGINT {
+            self.interrupts += 1;
+        }
+        if self.interrupts == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    pub(super) fn signal_child(&self, signal: Signal) {
+        self.child.iter().for_each(|child| child.signal(signal));
+    }
+
+    fn snapshot_by_key(&mut self) -> anyhow::Result<()> {
+        self.key_note = self.record_or_refuse(Trigger::Key, None).to_string();
+        if self.options.interval.is_some() {
+            return self.refresh();
+        }
+        eprintln!("{}", self.key_note);
         Ok(())
     }
 
-    /// Runs a watched child until its libraries are loaded, taking each in before it runs any of its code.
-    fn load_child(&mut self, child: &mut Child) -> anyhow::Result<()> {
-        self.tracer.begin();
-        if !self.tracer.awaits_libraries() {
-            child.release();
-            return Ok(());
-        }
-        loop {
-            match child.run_to_pause()? {
-                Pause::Mapped => self.refresh_maps(),
-                Pause::Loaded => {
-                    self.refresh_maps();
-                    break;
-                }
-                Pause::Ended => return Ok(()),
-            }
-        }
-        // The notices of what has just been taken in: acted on later, they would end the child's next stop.
-        self.notices.discard();
-        child.release();
-        Ok(())
+    fn refresh(&mut self) -> anyhow::Result<()> {
+        let last_line = match (&self.events.keys, &self.recording) {
+            (None, _) => String::new(),
+            (Some(_), None) => "q: end".to_owned(),
+            (Some(_), Some(_)) => format!("s: snapshot, q: end  {}", self.key_note),
+        };
+        self.output.refresh(&self.tracer.snapshot(), last_line.trim_end())
     }
 
     /// The last snapshot and report. From here on a signal ends this process as it ends any other.
-    fn finish(self, output: &mut Output) -> anyhow::Result<()> {
-        let Self { mut tracer, signals, notices, .. } = self;
+    fn finish(self, followed: anyhow::Result<()>) -> anyhow::Result<Ended> {
+        let Self { mut tracer, events, mut child, mut output, mut recording, options, begun, interrupts, .. } = self;
         tracer.end();
         tracer.flush_log();
-        drop(notices);
-        drop(signals);
+        // The terminal as it was, no more requests, and the signals' ordinary meaning.
+        drop(events);
+        if let Some(child) = &child
+            && tracer.process().is_running()
+        {
+            tracer.note(format!("pid {} was left running", child.pid()));
+        }
+        let code = child.as_mut().map_or(0, |child| exit_code(child, interrupts));
+        if !begun {
+            followed?;
+            if child.is_none() {
+                bail!("tracing had not begun (--start-after): nothing to report");
+            }
+            eprintln!("memtrace-bpf: the program ended before tracing began (--start-after): nothing to report");
+            return Ok(Ended { code, recording: None });
+        }
         if !tracer.has_sites() {
             tracer.note(tracer.no_allocator().to_string());
         }
+        let last = recording.as_mut().map(|recording| recording.snapshot(&mut tracer, Trigger::End, None));
         let snapshot = tracer.snapshot();
         // The probes go while the names are looked up; either can take seconds.
         let (modules, detaching) = tracer.detach();
-        let result = output.finish(&snapshot);
+        let recorded = recording.map(|recording| recording.finish(&mut output));
+        // What failed first is told; a recording of what came before is kept all the same.
+        let reported = followed.and_then(|()| output.finish(&snapshot));
         drop(modules);
         if detaching.join().is_err() {
             log::error!("failed to take the probes away in order; they go with this process");
         }
-        result
-    }
-}
-
-fn pidfd(tracer: &Tracer) -> anyhow::Result<AsyncFd<std::os::fd::OwnedFd>> {
-    let fd = tracer.process().as_fd().try_clone_to_owned().context("failed to watch the target")?;
-    // SAFETY: the descriptor is owned by the `AsyncFd` and stays open until that is dropped.
-    unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) }.context("failed to watch the target")
-}
-
-/// Signals as events, with their origin. Dropping it gives them their ordinary meaning back.
-struct Signals {
-    fd: AsyncFd<SignalFd>,
-    blocked: SigSet,
-}
-
-impl Signals {
-    fn block(signals: &[Signal]) -> anyhow::Result<Self> {
-        let blocked: SigSet = signals.iter().copied().collect();
-        blocked.thread_block().context("failed to block signals")?;
-        let fd = SignalFd::with_flags(&blocked, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-            .context("failed to open a signalfd")?;
-        // SAFETY: the descriptor is owned by the `AsyncFd` and stays open until that is dropped.
-        let fd = unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) }?;
-        Ok(Self { fd, blocked })
-    }
-
-    async fn next(&mut self) -> io::Result<(Signal, SignalOrigin)> {
-        loop {
-            let mut guard = self.fd.readable_mut().await?;
-            match guard.get_inner_mut().read_signal() {
-                Ok(Some(info)) => {
-                    // The terminal's signals come from the kernel (si_code SI_KERNEL, sigaction(2)).
-                    let origin =
-                        if info.ssi_code == libc::SI_KERNEL { SignalOrigin::Terminal } else { SignalOrigin::Process };
-                    let signal = Signal::try_from(info.ssi_signo as i32).map_err(io::Error::from)?;
-                    return Ok((signal, origin));
-                }
-                Ok(None) => guard.clear_ready(),
-                Err(error) => return Err(error.into()),
-            }
+        reported?;
+        last.transpose().context("the recording lacks its last snapshot")?;
+        if let Some(line) = recorded.transpose().context("the recording lacks its names")?
+            && !options.quiet
+            && options.record.as_ref().is_some_and(|record| record.is_kept)
+        {
+            eprintln!("{line}");
         }
+        Ok(Ended { code, recording: options.record.map(|record| record.path) })
     }
 }
 
-impl Drop for Signals {
-    fn drop(&mut self) {
-        if let Err(error) = self.blocked.thread_unblock() {
-            log::debug!("failed to unblock signals (fd {}): {error}", self.fd.get_ref().as_fd().as_raw_fd());
+/// The child's own status, as shells give it; of one left running: 130 after Ctrl-C twice, else 0.
+fn exit_code(child: &mut Child, interrupts: u32) -> u8 {
+    match child.try_wait() {
+        Some(status) => {
+            let killed = status.signal().map(|signal| 128 + signal);
+            status.code().or(killed).unwrap_or(1) as u8
         }
+        None if interrupts >= 2 => 130,
+        None => 0,
     }
 }

@@ -1,7 +1,14 @@
-//! One session: a target, its tracer, and the loop that reports.
+//! One session: a target, its tracer, and the loop over everything that can happen to it.
 
+pub mod control;
+mod events;
+mod keys;
 mod live;
 mod output;
+mod program;
+mod recording;
+mod requests;
+mod signals;
 mod spawn;
 mod tracer;
 

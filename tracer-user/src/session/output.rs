@@ -4,17 +4,19 @@ use std::{
     fs,
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
+use tracer_common::addr::FileVaddr;
 
 use crate::{
-    analysis::statistics::statistics,
+    analysis::{filter::filtered, statistics::statistics},
     options::{JsonTarget, SessionOptions},
     report,
-    snapshot::Snapshot,
-    symbolize::{Attribution, SymbolizeOptions, Symbolizer},
+    snapshot::{Module, ModuleId, Snapshot},
+    symbolize::{Attribution, Names, Progress, SymbolizeOptions, Symbolizer},
 };
 
 /// The reports of one session.
@@ -58,15 +60,19 @@ impl Output {
         self.spinner.finish_and_clear();
     }
 
-    /// A report while tracing goes on: replaces the last one on a terminal, else follows it.
+    /// A report while tracing goes on: replaces the last one on a terminal, else follows it. `last_line` stands below it.
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn refresh(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
+    pub fn refresh(&mut self, snapshot: &Snapshot, last_line: &str) -> anyhow::Result<()> {
         if self.options.json == Some(JsonTarget::Stdout) {
             return Ok(());
         }
-        let text = self.text(snapshot);
+        let mut text = self.text(snapshot);
+        if !last_line.is_empty() {
+            text.push_str(last_line);
+            text.push('\n');
+        }
         // Home, report, clear what is left below (ECMA-48: CUP, ED).
         let text = if self.refreshes {
             format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
@@ -81,15 +87,11 @@ impl Output {
     /// # Errors
     /// Standard output or the JSON file cannot be written.
     pub fn finish(&mut self, snapshot: &Snapshot) -> anyhow::Result<()> {
-        let spinner = &self.spinner;
-        let names = self.symbolizer.resolve(snapshot, &|progress| {
-            if let Some(module) = progress.module {
-                spinner.set_message(format!("names of {}", report::escaped(&module.to_string_lossy())));
-                spinner.tick();
-            }
-        });
-        spinner.finish_and_clear();
+        let progress = |progress: Progress<'_>| name_progress(&self.spinner, progress);
+        let names = self.symbolizer.resolve(snapshot, &progress);
+        self.spinner.finish_and_clear();
         let options = &self.options;
+        let snapshot = &filtered(snapshot, &names, &self.attribution, &options.report.filters).snapshot;
         let lines = statistics(snapshot, &names, &self.attribution, &options.report);
         match &options.json {
             Some(JsonTarget::Stdout) => return print(&report::json::render(snapshot, &lines)),
@@ -103,10 +105,31 @@ impl Output {
         print(&format!("{clear}{}", report::text::render(snapshot, &lines, &options.report, options.quiet)))
     }
 
+    /// The names at these places of a recording's modules.
+    pub fn names(
+        &mut self,
+        modules: &[Arc<Module>],
+        locations: impl IntoIterator<Item = (ModuleId, FileVaddr)>,
+    ) -> Names {
+        let progress = |progress: Progress<'_>| name_progress(&self.spinner, progress);
+        let names = self.symbolizer.resolve_locations(modules, locations, &progress);
+        self.spinner.finish_and_clear();
+        names
+    }
+
     fn text(&mut self, snapshot: &Snapshot) -> String {
         let names = self.symbolizer.resolve(snapshot, &|_| ());
+        let snapshot = &filtered(snapshot, &names, &self.attribution, &self.options.report.filters).snapshot;
         let lines = statistics(snapshot, &names, &self.attribution, &self.options.report);
         report::text::render(snapshot, &lines, &self.options.report, self.options.quiet)
+    }
+}
+
+fn name_progress(spinner: &ProgressBar, progress: Progress<'_>) {
+    if let Some(module) = progress.module {
+        let (n, total) = (progress.done + 1, progress.total);
+        spinner.set_message(format!("names of {} ({n} of {total})", report::escaped(&module.to_string_lossy())));
+        spinner.tick();
     }
 }
 

@@ -1,7 +1,9 @@
 //! A snapshot: all totals, stacks, modules and counters of a target at one moment. Addresses, not names.
 
+mod losses;
 mod model;
 
+pub use losses::{LOSSES, LOSSES_FROM_START};
 pub use model::{
     AgeCell, Counters, Frame, MappedBytes, Module, ModuleId, ModuleKind, ModuleMapping, Overhead, ProcessMemory,
     Snapshot, Stack, StackId, StackStats, TargetInfo, Tid, Totals,

@@ -258,7 +258,7 @@ impl Attribution {
 
 /// A demangled function's name without return type, arguments and clone suffixes:
 /// `void std::vector<int>::push_back<int>(int)` → `std::vector::push_back`. Rust's leading `<T as Trait>` stays.
-fn qualified_name(function: &str) -> String {
+pub(crate) fn qualified_name(function: &str) -> String {
     // A linker's or compiler's suffix: `xmalloc.part.0`, `f() [clone .cold]`. Rust's names have no dots but in `{...}`.
     let function = function.split(" [clone").next().unwrap_or(function);
     let function = match function.split_once('.') {

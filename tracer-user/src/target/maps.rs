@@ -15,6 +15,8 @@ pub struct MapEntry {
     pub start: UserAddr,
     /// First address past it.
     pub end: UserAddr,
+    /// `rwxp`, a `-` where a right is lacking; `s` in place of `p`: shared.
+    pub permissions: [u8; 4],
     /// Whether instructions may be fetched from it.
     pub executable: bool,
     /// Offset in the file.
@@ -41,7 +43,8 @@ pub fn parse(maps: &[u8]) -> Vec<MapEntry> {
     maps.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
 }
 
-fn parse_line(line: &[u8]) -> Option<MapEntry> {
+/// One line without its end, as it also heads each mapping of `/proc/PID/smaps`.
+pub(super) fn parse_line(line: &[u8]) -> Option<MapEntry> {
     // 7f12c000-7f12d000 r-xp 00001000 fe:00 131        /usr/lib/libc.so.6 (deleted)
     let mut rest = line;
     let mut field = || {
@@ -52,7 +55,7 @@ fn parse_line(line: &[u8]) -> Option<MapEntry> {
         std::str::from_utf8(&tail[..end]).ok()
     };
     let (start, end) = field()?.split_once('-')?;
-    let permissions = field()?;
+    let permissions: [u8; 4] = field()?.as_bytes().try_into().ok()?;
     let offset = field()?;
     let (major, minor) = field()?.split_once(':')?;
     let inode = field()?.parse().ok()?;
@@ -65,7 +68,8 @@ fn parse_line(line: &[u8]) -> Option<MapEntry> {
     Some(MapEntry {
         start: UserAddr(hex(start)?),
         end: UserAddr(hex(end)?),
-        executable: permissions.as_bytes().get(2) == Some(&b'x'),
+        permissions,
+        executable: permissions[2] == b'x',
         offset: FileOffset(hex(offset)?),
         device: (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?),
         inode,

@@ -3,6 +3,7 @@
 pub mod host;
 pub mod kernel;
 pub mod maps;
+pub mod memory;
 pub mod modules;
 pub mod process;
 pub mod seccomp;

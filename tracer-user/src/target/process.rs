@@ -136,6 +136,13 @@ impl Process {
         Ok(maps::parse(&bytes))
     }
 
+    /// The name of one of its threads; hostile input. `None`: it has ended.
+    pub fn thread_comm(&self, tid: u32) -> Option<String> {
+        let comm = fs::read(format!("/proc/{}/task/{tid}/comm", self.pid)).ok()?;
+        // Asked after: a process that runs now had its id then.
+        self.is_running().then(|| String::from_utf8_lossy(comm.strip_suffix(b"\n").unwrap_or(&comm)).into_owned())
+    }
+
     /// Number of threads.
     pub fn n_threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(1, Iterator::count)

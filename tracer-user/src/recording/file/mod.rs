@@ -14,4 +14,4 @@ mod write;
 
 pub use read::{ReadError, read_limit_bytes};
 pub use rewrite::rewrite_names;
-pub use write::{RecordError, Recorder};
+pub use write::{RecordError, Recorder, Slot};

@@ -79,6 +79,42 @@ pub struct Recorder {
     written_threads: BTreeMap<Tid, String>,
 }
 
+/// A file that a recording may go to: nobody else's, and not changed yet.
+#[derive(Debug)]
+pub struct Slot(Tail);
+
+impl Slot {
+    /// Opens the file, or makes it.
+    ///
+    /// # Errors
+    /// The file cannot be made or written, is something else than a recording, or another session's.
+    pub fn open(path: &Path) -> Result<Self, RecordError> {
+        Tail::open(path).map(Self)
+    }
+
+    /// Empties the file, and writes the session to it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn begin(self, session: &SessionInfo) -> Result<Recorder, RecordError> {
+        let Self(file) = self;
+        file.file.set_len(0).map_err(|source| file.error(source))?;
+        let mut recorder = Recorder {
+            known: Known::default(),
+            file,
+            waiting: Series::default(),
+            n_snapshots: 0,
+            written: Extent::default(),
+            unwritten_modules: BTreeSet::new(),
+            written_threads: BTreeMap::new(),
+        };
+        let mut bytes = chunk::header(chunk::VERSION).to_vec();
+        append(&mut bytes, Kind::SESSION, session);
+        recorder.file.append(&bytes)?;
+        Ok(recorder)
+    }
+}
+
 /// Samples and marks.
 #[derive(Debug, Default)]
 struct Series {
@@ -92,19 +128,7 @@ impl Recorder {
     /// # Errors
     /// The file cannot be made or written, is something else than a recording, or another session's.
     pub fn create(path: &Path, session: &SessionInfo) -> Result<Self, RecordError> {
-        let mut recorder = Self {
-            known: Known::default(),
-            file: Tail::create(path)?,
-            waiting: Series::default(),
-            n_snapshots: 0,
-            written: Extent::default(),
-            unwritten_modules: BTreeSet::new(),
-            written_threads: BTreeMap::new(),
-        };
-        let mut bytes = chunk::header(chunk::VERSION).to_vec();
-        append(&mut bytes, Kind::SESSION, session);
-        recorder.file.append(&bytes)?;
-        Ok(recorder)
+        Slot::open(path)?.begin(session)
     }
 
     /// Appends a snapshot with everything that is new since the last, in one write.
@@ -245,7 +269,7 @@ struct Tail {
 }
 
 impl Tail {
-    fn create(path: &Path) -> Result<Self, RecordError> {
+    fn open(path: &Path) -> Result<Self, RecordError> {
         let failed = |source| RecordError::Create { path: path.to_owned(), source };
         // Not truncated before it is known to be a recording, and nobody else's.
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
@@ -262,7 +286,6 @@ impl Tail {
         if n > 0 && chunk::start(&first[..n]) == Start::Foreign {
             return Err(RecordError::Foreign { path: path.to_owned() });
         }
-        file.set_len(0).map_err(failed)?;
         Ok(Self { path: path.to_owned(), file, len: 0 })
     }
 

@@ -1,0 +1,283 @@
+//! Stacks → lines. One set of groups can take two snapshots, of one recording or of two, so that their lines can be compared:
+//! groups know modules by what makes them the same in both.
+
+use std::{cmp::Reverse, collections::HashMap, ffi::OsStr};
+
+use tracer_common::abi::StackEnd;
+
+use super::{
+    frames::{Frames, NameAt, Site},
+    statistics::Statistic,
+};
+use crate::{
+    options::{Key, ReportOptions},
+    snapshot::{ModuleId, Snapshot, StackId, StackStats, Tid, Totals},
+    symbolize::FrameName,
+};
+
+/// A group, by its place in [`Groups`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct GroupId(u32);
+
+/// A module as two snapshots see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct SharedModule {
+    /// Equal for a module of the one snapshot and one of the other that are taken for the same.
+    pub(super) id: u32,
+    /// Equal where the same address means the same code as well.
+    pub(super) space: Space,
+    /// The other snapshot has another build of this module: an address says nothing there, but a function's name does.
+    pub(super) is_rebuilt: bool,
+}
+
+/// Within what an address means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Space(pub(super) u32);
+
+/// One of the snapshots that are grouped.
+pub(super) struct Side<'a> {
+    /// The snapshot.
+    pub(super) snapshot: &'a Snapshot,
+    /// What its modules are, by [`ModuleId`].
+    pub(super) modules: Vec<SharedModule>,
+    /// Of addresses in no known mapping.
+    pub(super) unmapped: Space,
+    /// Thread ids mean the same in all sides; else threads are told by their names.
+    pub(super) threads_by_id: bool,
+}
+
+/// The space of addresses in no mapping, where there is but one process.
+pub(super) const UNMAPPED: Space = Space(u32::MAX);
+
+impl<'a> Side<'a> {
+    /// A snapshot that is compared with nothing, or with another of its own recording.
+    pub(super) fn alone(snapshot: &'a Snapshot) -> Self {
+        let modules = (0..snapshot.modules.len() as u32)
+            .map(|id| SharedModule { id, space: Space(id), is_rebuilt: false })
+            .collect();
+        Self { snapshot, modules, unmapped: UNMAPPED, threads_by_id: true }
+    }
+
+    fn module(&self, id: Option<ModuleId>) -> Option<SharedModule> {
+        id.and_then(|id| self.modules.get(id.0 as usize)).copied()
+    }
+}
+
+/// What stacks are grouped by.
+#[derive(PartialEq, Eq, Hash)]
+enum Group<'a> {
+    /// File and line; 0 where the line is unknown.
+    Line(&'a OsStr, u32),
+    File(&'a OsStr),
+    /// Function, file and module.
+    Function(&'a str, Option<&'a OsStr>, Option<u32>),
+    Module(Option<u32>),
+    /// No line, file or function is known: the call site itself.
+    Address(Space, u64),
+    /// [`Identity`] of each frame; a truncated stack is never a complete one.
+    Traceback(Box<[u32]>, StackEnd),
+    Thread(Option<Tid>),
+    ThreadNamed(&'a str),
+    /// The stack could not be stored.
+    NoStack(StackEnd),
+}
+
+/// Equal for frames that a report cannot tell apart (two calls on one line).
+#[derive(PartialEq, Eq, Hash)]
+enum Identity<'a> {
+    Named(Option<u32>, &'a [FrameName]),
+    Address(Space, u64),
+}
+
+/// The groups met so far.
+pub(super) struct Groups<'a> {
+    key: Key,
+    cumulative: bool,
+    known: HashMap<Group<'a>, GroupId>,
+    identities: HashMap<Identity<'a>, u32>,
+}
+
+/// The lines of one side, and which line a group is.
+struct Lines<'a> {
+    found: Vec<(GroupId, Statistic<'a>)>,
+    /// What each line's largest stack has; beside the lines, so that a stack need not be fetched to be compared.
+    largest: Vec<Value>,
+    places: Vec<Option<u32>>,
+}
+
+/// What makes a stack the largest of its line: the sort's value; of equal ones the first id.
+type Value = (u64, Reverse<StackId>);
+
+/// What one side's distinct frames belong to, as far as it was asked for.
+struct Known {
+    groups: Vec<Box<[GroupId]>>,
+    identities: Vec<Option<u32>>,
+}
+
+impl<'a> Groups<'a> {
+    /// None yet.
+    pub(super) fn new(key: Key, cumulative: bool) -> Self {
+        Self { key, cumulative, known: HashMap::new(), identities: HashMap::new() }
+    }
+
+    /// Sums the stacks of one side up, a line for each of its groups, in the order they were met.
+    pub(super) fn lines(
+        &mut self,
+        side: &Side<'a>,
+        frames: &mut Frames<'a, '_>,
+        options: &ReportOptions,
+    ) -> Vec<(GroupId, Statistic<'a>)> {
+        let ReportOptions { sort, view, .. } = *options;
+        let mut lines = Lines { found: Vec::new(), largest: Vec::new(), places: Vec::new() };
+        let mut known = Known { groups: Vec::new(), identities: Vec::new() };
+        // By group, the last stack that counted for it: recursion counts once.
+        let mut counted: Vec<u32> = Vec::new();
+        let mut indices = Vec::new();
+        for (number, stack) in (1..).zip(&side.snapshot.stacks) {
+            frames.index_all(&stack.stack, &mut indices);
+            let value = (sort.value(view, &stack.totals), Reverse(stack.id));
+            let Some(site) = frames.site_at(&indices) else {
+                let group = match self.key {
+                    Key::Thread => self.thread(side, stack),
+                    _ => self.group(Group::NoStack(stack.stack.end)),
+                };
+                lines.add(group, || None, stack, value);
+                continue;
+            };
+            match self.key {
+                Key::Traceback => {
+                    let identities = indices.iter().map(|&frame| self.identity(side, frames, &mut known, frame));
+                    let group = Group::Traceback(identities.collect(), stack.stack.end);
+                    lines.add(self.group(group), || Some(frames.site(site)), stack, value);
+                }
+                Key::Thread => lines.add(self.thread(side, stack), || Some(frames.site(site)), stack, value),
+                _ if !self.cumulative => {
+                    let group = self.of_name(side, frames, &mut known, site);
+                    lines.add(group, || Some(frames.site(site)), stack, value);
+                }
+                _ => {
+                    for &frame in &indices {
+                        let groups = self.of_names(side, frames, &mut known, frame);
+                        counted.resize(self.known.len(), 0);
+                        for (name, group) in (0..).zip(groups) {
+                            if std::mem::replace(&mut counted[group.0 as usize], number) != number {
+                                let at = NameAt { frame, name, is_plumbing: false };
+                                lines.add(*group, || Some(frames.site(at)), stack, value);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        lines.found
+    }
+
+    fn group(&mut self, group: Group<'a>) -> GroupId {
+        let next = GroupId(self.known.len() as u32);
+        *self.known.entry(group).or_insert(next)
+    }
+
+    fn thread(&mut self, side: &Side<'a>, stack: &StackStats) -> GroupId {
+        let thread = stack.stack.thread;
+        let name = thread.and_then(|thread| side.snapshot.threads.get(&thread));
+        self.group(match name {
+            Some(name) if !side.threads_by_id => Group::ThreadNamed(name),
+            _ => Group::Thread(thread),
+        })
+    }
+
+    /// The group of a name.
+    fn of_name(&mut self, side: &Side<'a>, frames: &Frames<'a, '_>, known: &mut Known, at: NameAt) -> GroupId {
+        self.of_names(side, frames, known, at.frame)[at.name as usize]
+    }
+
+    /// The groups of all names of a distinct frame.
+    fn of_names<'k>(
+        &mut self,
+        side: &Side<'a>,
+        frames: &Frames<'a, '_>,
+        known: &'k mut Known,
+        frame: u32,
+    ) -> &'k [GroupId] {
+        let at = frame as usize;
+        if known.groups.len() <= at {
+            known.groups.resize(frames.infos().len(), Box::default());
+        }
+        // A frame has a name at least.
+        if known.groups[at].is_empty() {
+            let names = 0..frames.infos()[at].names.len() as u32;
+            let sites = names.map(|name| frames.site(NameAt { frame, name, is_plumbing: false }));
+            known.groups[at] = sites.map(|site| self.group(self.name_group(side, &site))).collect();
+        }
+        &known.groups[at]
+    }
+
+    fn name_group(&self, side: &Side<'a>, site: &Site<'a>) -> Group<'a> {
+        let module = side.module(site.module);
+        let id = module.map(|module| module.id);
+        let space = module.map_or(side.unmapped, |module| module.space);
+        let address = || Group::Address(space, site.address);
+        let file = site.name.file.as_deref().map(std::path::Path::as_os_str);
+        let function = site.name.function.as_deref().ok();
+        match self.key {
+            Key::Filename => file.map_or(Group::Module(id), Group::File),
+            Key::Function => function.map_or_else(address, |function| Group::Function(function, file, id)),
+            Key::Module => Group::Module(id),
+            Key::Lineno | Key::Traceback | Key::Thread => match (file, function, module) {
+                (Some(file), ..) => Group::Line(file, site.name.line.unwrap_or(0)),
+                (None, Some(function), Some(module)) if module.is_rebuilt => Group::Function(function, None, id),
+                _ => address(),
+            },
+        }
+    }
+
+    /// The identity of a distinct frame.
+    fn identity(&mut self, side: &Side<'a>, frames: &Frames<'a, '_>, known: &mut Known, frame: u32) -> u32 {
+        let at = frame as usize;
+        if known.identities.len() <= at {
+            known.identities.resize(at + 1, None);
+        }
+        if let Some(identity) = known.identities[at] {
+            return identity;
+        }
+        let info = &frames.infos()[at];
+        let module = side.module(info.module);
+        let is_named = if module.is_some_and(|module| module.is_rebuilt) {
+            info.names.iter().all(|name| name.function.is_ok())
+        } else {
+            info.names.iter().all(|name| name.missing().is_none())
+        };
+        let identity = if is_named {
+            Identity::Named(module.map(|module| module.id), info.names)
+        } else {
+            Identity::Address(module.map_or(side.unmapped, |module| module.space), info.address)
+        };
+        let next = self.identities.len() as u32;
+        let identity = *self.identities.entry(identity).or_insert(next);
+        known.identities[at] = Some(identity);
+        identity
+    }
+}
+
+impl<'a> Lines<'a> {
+    fn add(&mut self, group: GroupId, site: impl Fn() -> Option<Site<'a>>, stack: &'a StackStats, value: Value) {
+        let at = group.0 as usize;
+        if self.places.len() <= at {
+            self.places.resize(at + 1, None);
+        }
+        let place = *self.places[at].get_or_insert_with(|| {
+            let empty = Statistic { site: site(), totals: Totals::default(), n_stacks: 0, largest: stack };
+            self.found.push((group, empty));
+            self.largest.push(value);
+            self.found.len() as u32 - 1
+        }) as usize;
+        let line = &mut self.found[place].1;
+        line.totals.add(&stack.totals);
+        line.n_stacks += 1;
+        if value > self.largest[place] {
+            self.largest[place] = value;
+            line.largest = stack;
+            line.site = site();
+        }
+    }
+}

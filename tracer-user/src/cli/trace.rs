@@ -1,0 +1,114 @@
+//! Arguments of a live session: `--pid`, `attach` and `run`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use tracer_user::options::{BasisPoints, DEFAULT_MAX_LIVE_BLOCKS, Key, Placement, RecordOptions, SessionOptions};
+
+use super::{
+    args::json_target,
+    view::{ViewArgs, parse_duration},
+};
+
+/// What tracing takes.
+#[derive(Debug, Args)]
+pub(super) struct TraceArgs {
+    #[command(flatten, next_help_heading = "Report")]
+    view: ViewArgs,
+    /// Write the report as JSON to FILE at the end, or to standard output in place of the text (-)
+    #[arg(long, value_name = "FILE|-", help_heading = "Report")]
+    json: Option<PathBuf>,
+    /// Time between refreshed reports [default: 2s on a terminal, else none]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Report")]
+    interval: Option<Duration>,
+
+    /// Record snapshots at start and end, and what is asked for below, to FILE (.mtb)
+    ///
+    /// Also a snapshot at SIGUSR1 to this process, at the key s after an attach, and at `memtrace-bpf snapshot`; the peak needs
+    /// none, it is FILE@peak.
+    #[arg(long, value_name = "FILE", help_heading = "Recording")]
+    record: Option<PathBuf>,
+    /// Record a snapshot every TIME
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "record", help_heading = "Recording")]
+    snapshot_every: Option<Duration>,
+    /// Record a snapshot when live bytes have grown by this much since the last one
+    #[arg(long, value_name = "N%", value_parser = parse_percent, requires = "record", help_heading = "Recording")]
+    snapshot_on_growth: Option<BasisPoints>,
+    /// Time between two samples of totals and resident memory
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1s", help_heading = "Recording")]
+    sample_every: Duration,
+
+    /// Stop tracing after this time (seconds, or with ms, s, m, h)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Session")]
+    duration: Option<Duration>,
+    /// Attach the probes only after this time; `memtrace-bpf resume` attaches them sooner
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Session")]
+    start_after: Option<Duration>,
+    /// Keep stacks of different threads apart (--key thread does so too)
+    #[arg(long, help_heading = "Session")]
+    by_thread: bool,
+    /// Capacity of the table of live blocks; about 96 bytes of kernel memory each
+    #[arg(long, default_value_t = DEFAULT_MAX_LIVE_BLOCKS, value_name = "N", help_heading = "Session",
+        value_parser = clap::value_parser!(u32).range(1..=1 << 28))]
+    max_live_blocks: u32,
+    /// Say what is decided (-v), and what the BPF side sees (-vv)
+    #[arg(long, short, action = clap::ArgAction::Count, help_heading = "Session")]
+    verbose: u8,
+    /// Only the report and errors
+    #[arg(long, short, conflicts_with = "verbose", help_heading = "Session")]
+    quiet: bool,
+}
+
+impl TraceArgs {
+    /// The options of the session.
+    pub(super) fn validated(self) -> SessionOptions {
+        let report = self.view.validated();
+        SessionOptions {
+            duration: self.duration,
+            interval: self.interval,
+            max_live_blocks: self.max_live_blocks,
+            by_thread: self.by_thread || report.key == Key::Thread,
+            report,
+            json: self.json.map(json_target),
+            start_after: self.start_after,
+            record: self.record.map(|path| RecordOptions {
+                path,
+                is_kept: true,
+                sample_every: self.sample_every,
+                snapshot_every: self.snapshot_every,
+                snapshot_on_growth: self.snapshot_on_growth,
+            }),
+            quiet: self.quiet,
+            verbose: self.verbose,
+            placement: Placement::default(),
+        }
+    }
+}
+
+/// `10%`, `2.5%`: a share with its sign, at least a hundredth of a percent.
+fn parse_percent(text: &str) -> Result<BasisPoints, String> {
+    /// A million percent.
+    const MAX_BASIS_POINTS: f64 = 1e8;
+    let Some(digits) = text.strip_suffix('%') else {
+        return Err(format!("a percent without a sign: `{text}` (try `{text}%`)"));
+    };
+    match digits.trim().parse::<f64>().map(|percent| (percent * 100.0).round()) {
+        Ok(points) if (1.0..=MAX_BASIS_POINTS).contains(&points) => Ok(BasisPoints(points as u32)),
+        _ => Err(format!("`{text}` is not a percentage above 0")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percent_needs_its_sign() {
+        assert_eq!(parse_percent("10%"), Ok(BasisPoints(1000)));
+        assert_eq!(parse_percent("2.5 %"), Ok(BasisPoints(250)));
+        assert!(parse_percent("10").is_err_and(|why| why.contains("`10%`")));
+        for wrong in ["", "%", "-1%", "0%", "0.001%", "ten%", "inf%", "NaN%", "1e9%"] {
+            assert!(parse_percent(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! A table for spreadsheets: one row a line of the report, with all figures; comma-separated after RFC 4180.
+
+use std::io::{self, Write};
+
+use super::{Source, text};
+use crate::{
+    analysis::statistics::{Statistic, statistics},
+    report::format::path_text,
+    snapshot::Snapshot,
+    symbolize::module_name,
+};
+
+const HEADER: [&str; 18] = [
+    "file",
+    "line",
+    "function",
+    "module",
+    "address",
+    "size_bytes",
+    "count",
+    "average_bytes",
+    "peak_bytes",
+    "peak_count",
+    "allocated_bytes",
+    "allocated_count",
+    "freed_bytes",
+    "freed_count",
+    "freed_within_1ms_count",
+    "freed_within_1s_count",
+    "stacks",
+    "truncated",
+];
+
+/// Writes all lines.
+pub(super) fn write(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let statistics = statistics(source.snapshot, source.names, source.attribution, source.options);
+    let mut table = csv::Writer::from_writer(out);
+    table.write_record(HEADER)?;
+    for line in &statistics.lines {
+        table.write_record(row(source.snapshot, line))?;
+    }
+    table.flush()
+}
+
+fn row(snapshot: &Snapshot, line: &Statistic<'_>) -> [String; HEADER.len()] {
+    let name = line.site.map(|site| site.name);
+    let module = line.site.and_then(|site| site.module(snapshot));
+    let totals = &line.totals;
+    let average = totals.current_bytes.checked_div(totals.current_count);
+    [
+        name.and_then(|name| name.file.as_deref()).map(|file| cell(&path_text(file))).unwrap_or_default(),
+        name.and_then(|name| name.line).map(|line| line.to_string()).unwrap_or_default(),
+        name.and_then(|name| name.function.as_deref().ok()).map(cell).unwrap_or_default(),
+        module.map(|module| cell(&module_name(module))).unwrap_or_default(),
+        line.site.map(|site| format!("{:#x}", site.address)).unwrap_or_default(),
+        totals.current_bytes.to_string(),
+        totals.current_count.to_string(),
+        average.map(|average| average.to_string()).unwrap_or_default(),
+        totals.peak_bytes.to_string(),
+        totals.peak_count.to_string(),
+        totals.allocated_bytes.to_string(),
+        totals.allocated_count.to_string(),
+        totals.freed_bytes.to_string(),
+        totals.freed_count.to_string(),
+        totals.freed_within_1ms_count.to_string(),
+        totals.freed_within_1s_count.to_string(),
+        line.n_stacks.to_string(),
+        line.largest.stack.end.reason().unwrap_or_default().to_owned(),
+    ]
+}
+
+/// A text that no spreadsheet takes for a formula: what begins like one is put behind an apostrophe (OWASP, CSV injection).
+pub(super) fn cell(hostile: &str) -> String {
+    let text = text(hostile);
+    // Some spreadsheets skip blanks, and take full-width signs for plain ones.
+    if text.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']) {
+        format!("'{text}")
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cell;
+
+    #[test]
+    fn no_cell_is_a_formula() {
+        for text in ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\u{ff1d}1"] {
+            assert_eq!(cell(text), format!("'{text}"));
+        }
+        assert_eq!(cell("\t=1"), "\\t=1");
+        assert_eq!(cell("operator="), "operator=");
+    }
+}

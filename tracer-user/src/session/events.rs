@@ -1,0 +1,154 @@
+//! Everything that wakes a session, and the one place where it is waited for.
+
+use std::{
+    future::pending,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use nix::sys::signal::Signal;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
+};
+
+use super::{
+    control::{Asked, Server},
+    keys::{Key, Keys},
+    signals::{SignalOrigin, Signals},
+};
+use crate::bpf::{Notice, Notices};
+
+/// What wakes the loop.
+pub(super) enum Event {
+    /// From the kernel side.
+    Notices(Vec<Notice>),
+    /// To this process.
+    Signal(Signal, SignalOrigin),
+    /// On the terminal.
+    Key(Key),
+    /// On the control socket.
+    Asked(Asked),
+    /// The target has ended.
+    TargetEnded,
+    /// `--duration` is over.
+    TimeIsUp,
+    /// `--start-after` is over.
+    Start,
+    /// A refreshed report is due.
+    Refresh,
+    /// The series' next sample is due.
+    Sample,
+    /// `--snapshot-every`.
+    Snapshot,
+}
+
+/// The sources of events. Those that are `None` are silent.
+pub(super) struct Events {
+    pub(super) signals: Signals,
+    pub(super) notices: Notices,
+    target_ended: AsyncFd<OwnedFd>,
+    pub(super) keys: Option<Keys>,
+    pub(super) requests: Option<Server>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) start: Option<Instant>,
+    pub(super) refresh: Option<Interval>,
+    pub(super) sample: Option<Interval>,
+    pub(super) snapshot: Option<Interval>,
+}
+
+impl Events {
+    /// Signals, the kernel side's notices and the target's end.
+    ///
+    /// # Errors
+    /// The target cannot be watched.
+    pub(super) fn new(signals: Signals, notices: Notices, target: &impl AsFd) -> anyhow::Result<Self> {
+        Ok(Self {
+            signals,
+            notices,
+            target_ended: ending(target)?,
+            keys: None,
+            requests: None,
+            deadline: None,
+            start: None,
+            refresh: None,
+            sample: None,
+            snapshot: None,
+        })
+    }
+
+    /// Watches another target, from another kernel side.
+    ///
+    /// # Errors
+    /// The target cannot be watched.
+    pub(super) fn follow(&mut self, notices: Notices, target: &impl AsFd) -> anyhow::Result<()> {
+        self.target_ended = ending(target)?;
+        self.notices = notices;
+        Ok(())
+    }
+
+    /// Waits for the next event; of several the first in this order.
+    ///
+    /// # Errors
+    /// A descriptor could not be read.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Event> {
+        tokio::select! {
+            biased;
+            signal = self.signals.next() => { let (signal, origin) = signal?; Ok(Event::Signal(signal, origin)) }
+            notices = self.notices.next() => Ok(Event::Notices(notices?)),
+            ended = self.target_ended.readable() => { ended?.retain_ready(); Ok(Event::TargetEnded) }
+            () = moment(self.deadline) => Ok(Event::TimeIsUp),
+            key = key(&mut self.keys) => Ok(Event::Key(key)),
+            asked = asked(&mut self.requests) => Ok(Event::Asked(asked)),
+            () = moment(self.start) => Ok(Event::Start),
+            () = tick(&mut self.snapshot) => Ok(Event::Snapshot),
+            () = tick(&mut self.sample) => Ok(Event::Sample),
+            () = tick(&mut self.refresh) => Ok(Event::Refresh),
+        }
+    }
+}
+
+/// Ticks from one period on; those that came while the session was busy are left out.
+pub(super) fn every(period: Duration) -> Interval {
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    interval
+}
+
+/// A pidfd is readable when its process has ended.
+fn ending(target: &impl AsFd) -> anyhow::Result<AsyncFd<OwnedFd>> {
+    let fd = target.as_fd().try_clone_to_owned().context("failed to watch the target")?;
+    // SAFETY: the descriptor is owned by the `AsyncFd` and stays open until that is dropped.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.context("failed to watch the target")
+}
+
+async fn moment(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => pending().await,
+    }
+}
+
+async fn key(keys: &mut Option<Keys>) -> Key {
+    match keys {
+        Some(keys) => keys.next().await,
+        None => pending().await,
+    }
+}
+
+async fn asked(requests: &mut Option<Server>) -> Asked {
+    match requests {
+        Some(requests) => requests.next().await,
+        None => pending().await,
+    }
+}

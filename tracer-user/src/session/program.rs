@@ -1,0 +1,108 @@
+//! What the target does: it opens libraries, calls exec, and as a child of ours stands until its libraries are taken in.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    live::Session,
+    spawn::{Child, Pause},
+    tracer::{Origin, Tracer},
+};
+use crate::{bpf::Notice, recording::Trigger, target::Process};
+
+/// Mapping lists are kept in two halves; a program that is just walking may still use the old one (microseconds).
+const BETWEEN_MAPPING_LISTS: Duration = Duration::from_millis(5);
+
+impl Session {
+    /// Acts on what the kernel side has noticed.
+    ///
+    /// # Errors
+    /// The target cannot be traced any further.
+    pub(super) async fn noticed(&mut self, notices: &[Notice]) -> anyhow::Result<()> {
+        if !self.begun {
+            return Ok(());
+        }
+        if notices.contains(&Notice::Exec) {
+            if self.origin == Origin::Child
+                && let Some(child) = &mut self.child
+            {
+                child.watch_again()?;
+            }
+            return self.start_again();
+        }
+        // A target that ends meanwhile is no error here.
+        sleep(BETWEEN_MAPPING_LISTS.saturating_sub(self.last_maps.elapsed())).await;
+        self.refresh_maps();
+        if notices.contains(&Notice::Libraries) && self.origin == Origin::Child {
+            self.signal_child(Signal::SIGCONT);
+        }
+        Ok(())
+    }
+
+    /// Reads what the target has mapped since the last look.
+    pub(super) fn refresh_maps(&mut self) {
+        self.last_maps = Instant::now();
+        if let Err(error) = self.tracer.refresh()
+            && self.tracer.process().is_running()
+        {
+            self.tracer.note(format!("libraries opened later are not all traced: {error}"));
+        }
+    }
+
+    /// After exec the process is another program: everything is read anew, the totals start at zero. A recording goes on.
+    pub(super) fn start_again(&mut self) -> anyhow::Result<()> {
+        let pid = self.tracer.process().pid;
+        let before = self.tracer.process().comm.clone();
+        let process = Process::open(pid)?;
+        let now = process.comm.clone();
+        let prepare = if self.tracer.is_paused() { Tracer::prepare_paused } else { Tracer::prepare };
+        let mut tracer = prepare(process, self.origin, &self.options, &|_| ())?;
+        tracer.note(format!("pid {pid} ({before}) called exec: figures are those of the new program"));
+        self.events.follow(tracer.notices()?, tracer.process())?;
+        let earlier = std::mem::replace(&mut self.tracer, tracer);
+        // Its probes go in a thread of their own, while the new program is traced already; its files stay open.
+        let (modules, _detaching) = earlier.detach();
+        if self.origin == Origin::Child {
+            self.load_child(false)?;
+        } else {
+            self.tracer.begin();
+        }
+        if let Some(recording) = &mut self.recording {
+            recording.follow(&self.tracer);
+            recording.mark(&mut self.tracer, format!("exec: {now}"));
+            recording.learn_names(&mut self.output);
+        }
+        drop(modules);
+        Ok(())
+    }
+
+    /// Runs a watched child until its libraries are loaded, taking each in before it runs any of its code.
+    pub(super) fn load_child(&mut self, is_start: bool) -> anyhow::Result<()> {
+        self.tracer.begin();
+        if is_start {
+            self.record(Trigger::Start);
+        }
+        let Some(child) = &mut self.child else { return Ok(()) };
+        if !self.tracer.awaits_libraries() {
+            child.release();
+            return Ok(());
+        }
+        loop {
+            let Some(child) = &mut self.child else { return Ok(()) };
+            match child.run_to_pause()? {
+                Pause::Mapped => self.refresh_maps(),
+                Pause::Loaded => {
+                    self.refresh_maps();
+                    break;
+                }
+                Pause::Ended => return Ok(()),
+            }
+        }
+        // The notices of what has just been taken in: acted on later, they would end the child's next stop.
+        self.events.notices.discard();
+        self.child.iter_mut().for_each(Child::release);
+        Ok(())
+    }
+}

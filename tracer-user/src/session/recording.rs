@@ -1,0 +1,238 @@
+//! The recording that a session keeps: which snapshots and samples go in, on whose clock, and what becomes of a failed write.
+
+use std::{
+    ffi::OsString,
+    fs,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::{output::Output, tracer::Tracer};
+use crate::{
+    options::RecordOptions,
+    recording::{Mark, RecordError, Recorder, Sample, SessionInfo, Slot, SnapshotMeta, Trigger},
+    report::format::{escaped, size},
+    snapshot::{MappedBytes, ProcessMemory, Totals},
+    symbolize::Names,
+    target::memory,
+};
+
+/// A recording being made.
+pub(super) struct LiveRecording {
+    recorder: Recorder,
+    options: RecordOptions,
+    /// Zero of the recording's clock: tracing began.
+    began: Instant,
+    /// What is added to the tracer's clock: another program's began later (exec).
+    offset: Duration,
+    /// The tracer's clock at each snapshot of its own.
+    taken_at: Vec<Duration>,
+    /// Snapshots taken of earlier programs.
+    n_of_earlier: usize,
+    /// Bytes live at the last snapshot.
+    last_bytes: u64,
+}
+
+/// A snapshot that was taken.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// Its place in the recording.
+    pub(super) number: usize,
+    /// What was live.
+    pub(super) totals: Totals,
+}
+
+impl LiveRecording {
+    /// Number of snapshots in the file.
+    pub(super) fn n_snapshots(&self) -> usize {
+        self.recorder.n_snapshots()
+    }
+
+    /// From here on the tracer is that of another program.
+    pub(super) fn follow(&mut self, tracer: &Tracer) {
+        self.align(tracer);
+        self.n_of_earlier = self.n_snapshots();
+        self.taken_at.clear();
+    }
+
+    /// The tracer's clock has begun anew.
+    pub(super) fn align(&mut self, tracer: &Tracer) {
+        self.offset = self.began.elapsed().saturating_sub(tracer.elapsed());
+    }
+
+    /// Takes a snapshot.
+    ///
+    /// # Errors
+    /// It could not be written; the next one is tried all the same. The tracer's notes say so.
+    pub(super) fn snapshot(
+        &mut self,
+        tracer: &mut Tracer,
+        trigger: Trigger,
+        label: Option<String>,
+    ) -> Result<Taken, RecordError> {
+        // Ages take one look at every block, and most of the room of a snapshot.
+        let with_ages = label.is_some() || trigger == Trigger::End;
+        let mut snapshot = if with_ages { tracer.snapshot_with_ages(&self.taken_at) } else { tracer.snapshot() };
+        let taken_at = snapshot.duration;
+        snapshot.duration += self.offset;
+        snapshot.peak_at = snapshot.peak_at.map(|at| at + self.offset);
+        for cell in snapshot.ages.iter_mut().flatten() {
+            cell.generation += self.n_of_earlier as u32;
+        }
+        // A target that has ended has none.
+        snapshot.memory = memory::read(tracer.process().pid).ok();
+        let sample = Sample { at: snapshot.duration, totals: snapshot.totals, ..self.now(tracer, snapshot.memory) };
+        self.push(tracer, sample);
+        let number = self.n_snapshots();
+        let meta = SnapshotMeta { trigger, label, unix_ns: unix_ns() };
+        if let Err(error) = self.recorder.snapshot(&snapshot, meta) {
+            tracer.note(format!("a snapshot ({}) is missing: {error}", trigger.name()));
+            return Err(error);
+        }
+        self.taken_at.push(taken_at);
+        self.last_bytes = snapshot.totals.current_bytes;
+        Ok(Taken { number, totals: snapshot.totals })
+    }
+
+    /// Adds a sample to the series. Whether the target has grown so much since the last snapshot that another is due.
+    pub(super) fn sample(&mut self, tracer: &mut Tracer) -> bool {
+        let sample = self.now(tracer, None);
+        self.push(tracer, sample);
+        self.options
+            .snapshot_on_growth
+            .is_some_and(|share| share.is_reached(self.last_bytes, sample.totals.current_bytes))
+    }
+
+    /// Adds a mark.
+    pub(super) fn mark(&mut self, tracer: &mut Tracer, text: String) {
+        self.recorder.mark(Mark { at: self.began.elapsed(), text });
+        let written = self.recorder.flush();
+        note_unwritten(tracer, written);
+    }
+
+    /// Probes are away, or back: the series and the marks show the gap.
+    pub(super) fn mark_gap(&mut self, tracer: &mut Tracer, text: &str) {
+        let sample = self.now(tracer, None);
+        self.push(tracer, sample);
+        self.mark(tracer, text.to_owned());
+    }
+
+    /// The program that ends now is named while its files are open; what was learnt is kept for the end.
+    pub(super) fn learn_names(&self, output: &mut Output) {
+        self.names(output);
+    }
+
+    /// Puts the names of all that was recorded into the file, and closes it. The line that tells the user.
+    ///
+    /// # Errors
+    /// The file could not be written to its end.
+    pub(super) fn finish(self, output: &mut Output) -> Result<String, RecordError> {
+        let names = self.names(output);
+        let (n, path) = (self.n_snapshots(), self.options.path);
+        self.recorder.finish(&names)?;
+        let bytes = fs::metadata(&path).map_or(0, |file| file.len());
+        let path = escaped(&path.to_string_lossy());
+        let plural = if n == 1 { "" } else { "s" };
+        Ok(format!("recorded {n} snapshot{plural} to {path} ({}): memtrace-bpf report {path}", size(bytes)))
+    }
+
+    fn names(&self, output: &mut Output) -> Names {
+        output.names(self.recorder.modules(), self.recorder.locations())
+    }
+
+    /// A sample of this moment; `memory` is read with snapshots only.
+    fn now(&self, tracer: &Tracer, memory: Option<ProcessMemory>) -> Sample {
+        Sample {
+            at: self.began.elapsed(),
+            totals: tracer.totals(),
+            rss_bytes: memory::rss_bytes(tracer.process().pid).ok().filter(|&bytes| bytes > 0),
+            pss_bytes: memory.map(|memory| kinds(&memory).iter().map(|kind| kind.pss_bytes).sum()),
+            heap_size_bytes: memory.map(|memory| memory.heap.size_bytes + memory.arenas.size_bytes),
+            paused: tracer.is_paused(),
+        }
+    }
+
+    fn push(&mut self, tracer: &mut Tracer, sample: Sample) {
+        let written = self.recorder.sample(sample);
+        note_unwritten(tracer, written);
+    }
+}
+
+/// A full disk is no reason to end a session: what waits goes with the next snapshot.
+fn note_unwritten(tracer: &mut Tracer, written: Result<(), RecordError>) {
+    if let Err(error) = written {
+        tracer.note(format!("samples and marks wait to be recorded: {error}"));
+    }
+}
+
+fn kinds(memory: &ProcessMemory) -> [MappedBytes; 6] {
+    let ProcessMemory { heap, arenas, anonymous, stacks, files, other } = *memory;
+    [heap, arenas, anonymous, stacks, files, other]
+}
+
+fn unix_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
+/// What is recorded, where and how.
+pub(super) fn session_info(tracer: &Tracer, command: &[OsString], by_thread: bool) -> SessionInfo {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let snapshot = tracer.snapshot();
+    SessionInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: format!("{} {}", release.trim(), std::env::consts::ARCH),
+        started_unix_ns: unix_ns(),
+        command: command.iter().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+        target: snapshot.target,
+        from_start: snapshot.from_start,
+        by_thread,
+    }
+}
+
+/// The file of a recording to come, held before the target is touched. One that was made for this is taken away again when no
+/// recording comes of it.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    slot: Option<Slot>,
+    options: RecordOptions,
+    is_new: bool,
+}
+
+impl Reserved {
+    /// Opens the file without changing it.
+    ///
+    /// # Errors
+    /// It cannot be made or written, or is something else.
+    pub(super) fn new(options: RecordOptions) -> Result<Self, RecordError> {
+        let is_new = !options.path.exists();
+        Ok(Self { slot: Some(Slot::open(&options.path)?), options, is_new })
+    }
+
+    /// Begins the recording at this moment.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(super) fn begin(mut self, session: &SessionInfo) -> Result<LiveRecording, RecordError> {
+        let slot = self.slot.take().expect("taken here only");
+        let recorder = slot.begin(session)?;
+        self.is_new = false;
+        Ok(LiveRecording {
+            recorder,
+            options: self.options.clone(),
+            began: Instant::now(),
+            offset: Duration::ZERO,
+            taken_at: Vec::new(),
+            n_of_earlier: 0,
+            last_bytes: 0,
+        })
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if self.is_new
+            && let Err(error) = fs::remove_file(&self.options.path)
+        {
+            log::debug!("failed to remove `{}`: {error}", self.options.path.display());
+        }
+    }
+}

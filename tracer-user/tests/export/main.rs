@@ -1,0 +1,151 @@
+//! Exports are read by programs and libraries that others wrote, and must say there what the recording says.
+//!
+//! `UPDATE_EXPECT=1 cargo test` rewrites the golden files. The programs are set up by `cargo xtask setup --what tests`.
+
+mod command;
+mod firefox;
+mod fixture;
+mod hostile;
+mod programs;
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use fixture::{ALLOCATED_BYTES, LIVE_BYTES, LIVE_COUNT, PEAK_BYTES, export, recording, text, threaded};
+use serde_json::Value;
+use tracer_user::{
+    options::{Key, ReportOptions, View},
+    report::export::Format,
+};
+
+fn by(key: Key) -> ReportOptions {
+    ReportOptions { key, ..ReportOptions::default() }
+}
+
+fn viewed(view: View) -> ReportOptions {
+    ReportOptions { view, ..ReportOptions::default() }
+}
+
+fn check_golden(name: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/export").join(name);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::create_dir_all(path.parent().expect("a file in a folder")).expect("the sources are writable");
+        fs::write(&path, actual).expect("the sources are writable");
+    }
+    let expected = fs::read_to_string(&path).expect("the golden file is there");
+    assert_eq!(actual, expected, "{name} (UPDATE_EXPECT=1 rewrites it)");
+}
+
+#[test]
+fn folded_stacks_and_their_differences() {
+    let recording = recording();
+    check_golden("folded.txt", &text(&recording, Format::Folded, &ReportOptions::default()));
+    check_golden("folded_function.txt", &text(&recording, Format::Folded, &by(Key::Function)));
+    check_golden("folded_module.txt", &text(&recording, Format::Folded, &by(Key::Module)));
+    check_golden("folded_thread.txt", &text(&threaded(), Format::Folded, &by(Key::Thread)));
+    let differs = export(&recording, Format::Folded, &by(Key::Function), true);
+    check_golden("folded_difference.txt", &String::from_utf8(differs).expect("text"));
+}
+
+#[test]
+fn inferno_reads_what_is_folded() {
+    for (view, sum) in [(View::Live, LIVE_BYTES), (View::Peak, PEAK_BYTES), (View::Allocated, ALLOCATED_BYTES)] {
+        let folded = export(&recording(), Format::Folded, &viewed(view), false);
+        // As a differential of nothing and the stacks, inferno tells each stack's count.
+        let mut read = Vec::new();
+        let options = inferno::differential::Options::default();
+        inferno::differential::from_readers(options, &b""[..], &folded[..], &mut read).expect("folded stacks");
+        let read = String::from_utf8(read).expect("text");
+        let counts = read.lines().map(|line| line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok()));
+        assert_eq!(counts.collect::<Option<Vec<_>>>().expect("numbers").iter().sum::<u64>(), sum, "{view:?}");
+        assert_eq!(read.lines().count(), 5);
+    }
+}
+
+#[test]
+fn a_trace_of_counters_marks_and_snapshots() {
+    let trace = text(&recording(), Format::ChromeTrace, &ReportOptions::default());
+    check_golden("chrome_trace.json", &trace);
+    let trace: Value = serde_json::from_str(&trace).expect("JSON");
+    let events = trace["traceEvents"].as_array().expect("a list");
+    // The rules of the trace event format for the three phases used, and Perfetto's: in the order of time.
+    let mut last = 0.0;
+    for event in events {
+        let (phase, at) = (event["ph"].as_str().expect("text"), event["ts"].as_f64().expect("a number"));
+        assert!(at >= last && event["pid"].is_u64() && event["name"].is_string(), "{event}");
+        last = at;
+        match phase {
+            "C" => {
+                let series = event["args"].as_object().expect("series");
+                assert!(!series.is_empty() && series.values().all(Value::is_number), "{event}");
+            }
+            "i" => assert_eq!(event["s"], "p", "{event}"),
+            "M" => assert!(event["args"]["name"].is_string(), "{event}"),
+            _ => panic!("no phase of ours: {event}"),
+        }
+    }
+    let named = |name: &str| events.iter().filter(|event| event["name"] == name).count();
+    assert_eq!((named("live bytes"), named("warm-up done"), named("snapshot 1 warm")), (4, 1, 1));
+    assert_eq!((named("tracing paused"), named("tracing resumed")), (1, 1));
+    // Four samples have three gaps; in the last nothing was seen.
+    assert_eq!(named("bytes per second"), 3);
+    let seen = events.iter().rfind(|event| event["name"] == "bytes per second").expect("counted above");
+    assert_eq!(seen["args"]["allocated"], 0.0);
+}
+
+#[test]
+fn the_json_report_stands_beside_the_recording() {
+    let json: Value = serde_json::from_str(&text(&recording(), Format::Json, &ReportOptions::default())).expect("JSON");
+    assert_eq!(json["recording"]["snapshots"][1]["label"], "warm");
+    assert_eq!(json["recording"]["snapshot"], 2);
+    assert_eq!(json["recording"]["marks"][0]["text"], "warm-up done");
+    assert_eq!(json["recording"]["series"][2]["paused"], true);
+    assert_eq!(json["report"]["totals"]["current_bytes"], LIVE_BYTES);
+    assert_eq!(json["report"]["counters"]["stacks_full"], 1);
+    let sizes = json["report"]["stats"].as_array().expect("lines").iter().map(|line| line["size"].as_u64());
+    assert_eq!(sizes.sum::<Option<u64>>(), Some(LIVE_BYTES));
+}
+
+#[test]
+fn rows_of_a_table_hold_all_figures() {
+    let table = text(&recording(), Format::Csv, &ReportOptions::default());
+    check_golden("table.csv", &table);
+    let mut reader = csv::Reader::from_reader(table.as_bytes());
+    let rows: Vec<BTreeMap<String, String>> = reader.deserialize().collect::<Result<_, _>>().expect("a table");
+    let sum = |column: &str| rows.iter().map(|row| row[column].parse::<u64>().expect("a number")).sum::<u64>();
+    assert_eq!((sum("size_bytes"), sum("count")), (LIVE_BYTES, LIVE_COUNT));
+    assert_eq!((sum("peak_bytes"), sum("allocated_bytes")), (PEAK_BYTES, ALLOCATED_BYTES));
+    assert_eq!(sum("freed_bytes"), ALLOCATED_BYTES - LIVE_BYTES);
+}
+
+#[test]
+fn a_table_for_a_pull_request() {
+    let options = ReportOptions { top: 3, ..ReportOptions::default() };
+    check_golden("table.md", &text(&recording(), Format::Markdown, &options));
+}
+
+#[test]
+fn a_summary_in_heaptracks_shape() {
+    let options = ReportOptions { top: 2, depth: 3, ..ReportOptions::default() };
+    check_golden("heaptrack.txt", &text(&recording(), Format::Heaptrack, &options));
+}
+
+#[test]
+fn every_format_with_room_tells_what_was_lost() {
+    for format in Format::ALL.into_iter().filter(|format| format.tells_losses()) {
+        let bytes = export(&recording(), format, &ReportOptions::default(), false);
+        let plain = if format == Format::Pprof { programs::gunzip(&bytes) } else { bytes };
+        let text = String::from_utf8_lossy(&plain);
+        let is_told = text.contains("allocations counted without a stack") || text.contains("\"stacks_full\":1");
+        assert!(is_told, "{}", format.name());
+    }
+}
+
+#[test]
+fn a_recording_without_stacks_is_exported_as_such() {
+    let empty = fixture::recording_of(Vec::new(), Vec::new(), tracer_user::symbolize::Names::default());
+    for format in Format::ALL {
+        let bytes = export(&empty, format, &ReportOptions::default(), false);
+        assert_eq!(bytes.is_empty(), format == Format::Folded, "{}", format.name());
+    }
+    programs::assert_svg(&export(&empty, Format::Flamegraph, &ReportOptions::default(), false));
+}
