@@ -90,8 +90,7 @@ fn open(bytes: &[u8], attribution: &Attribution, case: u64) -> Result<(String, f
         Err(error) => {
             let reason = error.to_string();
             ensure!(!reason.is_empty() && !reason.contains('\n'), "no reason in one line: `{reason}`");
-            // Without its numbers: version 16777217 is version N.
-            let class: String = reason.chars().map(|c| if c.is_ascii_digit() { 'N' } else { c }).collect();
+            let class = if reason.contains("format is version") { "a newer format" } else { &reason };
             return Ok((format!("refused: {}", class.replace(',', ";")), share));
         }
     };
