@@ -248,7 +248,7 @@ fn snapshot(number: u64) -> Snapshot {
         let allocated = live + number;
         StackStats {
             id: StackId(id as u32),
-            stack: Arc::new(Stack { frames: (0..1 + id % 9).map(frame).collect(), end: StackEnd::Root, thread: None }),
+            stack: Arc::new(Stack { frames: (0..=id % 9).map(frame).collect(), end: StackEnd::Root, thread: None }),
             totals: Totals {
                 current_bytes: live * 16,
                 current_count: live,
