@@ -57,7 +57,7 @@ impl Program {
 
     /// Puts the debug file where distributions put theirs.
     fn debug_root(&self, dir: &Path) -> PathBuf {
-        let hex: String = self.build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = self.build_id.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let folder = dir.join("debug/.build-id").join(&hex[..2]);
         fs::create_dir_all(&folder).expect("there is room");
         fs::copy(&self.debug, folder.join(format!("{}.debug", &hex[2..]))).expect("there is room");
