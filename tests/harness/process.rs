@@ -63,7 +63,9 @@ impl Target {
 
     /// Tells it a line, and waits until it says the line back.
     pub fn step(&mut self, line: &str) -> Result<()> {
-        writeln!(self.guard.child_mut().stdin.as_mut().context("stdin is a pipe")?, "{line}")?;
+        // In one write: a program may take what one read gives for the line.
+        let stdin = self.guard.child_mut().stdin.as_mut().context("stdin is a pipe")?;
+        stdin.write_all(format!("{line}\n").as_bytes())?;
         let said = self.hear()?;
         ensure!(said == line, "told `{line}`, it says `{said}`");
         Ok(())

@@ -220,6 +220,8 @@ fn what_happens_in_a_pause_is_not_counted_and_the_gap_is_marked() -> Result<()> 
     let (begins, ends) = (recording.marks[0].at, recording.marks[1].at);
     let inside = |sample: &&Sample| sample.at > begins && sample.at < ends;
     ensure!(recording.series.iter().filter(inside).all(|sample| sample.paused), "{:?}", recording.series);
+    ensure!(recording.series.iter().any(|sample| sample.at == begins && sample.paused), "where does the gap begin?");
+    ensure!(recording.series.iter().any(|sample| sample.at == ends && !sample.paused), "where does the gap end?");
     ensure!(recording.series.iter().filter(inside).count() > 0, "nothing of the gap: {:?}", recording.series);
     ensure!(recording.series.iter().filter(|sample| !inside(sample)).any(|sample| !sample.paused));
     Ok(())
@@ -265,8 +267,7 @@ fn a_killed_tracer_leaves_a_recording_that_opens_and_a_target_that_runs_on() -> 
     ensure!(!left.problems.is_empty(), "nothing is said of the missing end");
     target.step("b")?;
     check_code_is_as_in_files(target.pid())?;
-    // The next session cleans up, whichever target it has.
-    ensure!(socket.exists(), "the killed tracer's socket is gone already");
+    // The next session cleans up, whichever target it has; one of another test may have done so already.
     let other = steps()?;
     let tracing = Tracing::attach::<&str>(other.pid(), &[])?;
     ensure!(!socket.exists(), "the dead socket is still there");

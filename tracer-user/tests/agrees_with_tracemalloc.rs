@@ -346,7 +346,7 @@ const fn figures(totals: &mut Totals, view: View) -> (&mut u64, &mut u64) {
 #[test]
 fn statistics_filters_and_comparisons_are_those_of_tracemalloc() {
     let oracle = RefCell::new(Oracle::start());
-    let mut runner = TestRunner::new(Config { cases: 1000, ..Config::with_source_file(file!()) });
+    let mut runner = TestRunner::new(Config { cases: 500, ..Config::with_source_file(file!()) });
     let outcome = runner.run(&any_case(), |case| check(&case, &mut oracle.borrow_mut()));
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }

@@ -97,16 +97,41 @@ pub(super) struct Groups<'a> {
     identities: HashMap<Identity<'a>, u32>,
 }
 
-/// The lines of one side, and which line a group is.
+/// The lines of one side, and which line a group is. All that a stack touches lies together: there are millions of frames to
+/// count, and each line is met in no order.
 struct Lines<'a> {
-    found: Vec<(GroupId, Statistic<'a>)>,
-    /// What each line's largest stack has; beside the lines, so that a stack need not be fetched to be compared.
-    largest: Vec<Value>,
-    places: Vec<Option<u32>>,
+    found: Vec<Line<'a>>,
+    /// By group.
+    slots: Vec<Slot>,
+}
+
+struct Line<'a> {
+    group: GroupId,
+    statistic: Statistic<'a>,
+    /// What the largest stack has.
+    largest: Value,
+}
+
+/// Where a group's line is.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    /// Its place in [`Lines::found`], from 1; 0: it has none yet.
+    place: u32,
+    /// The last stack that counted for it, from 1: recursion counts once.
+    counted: u32,
 }
 
 /// What makes a stack the largest of its line: the sort's value; of equal ones the first id.
 type Value = (u64, Reverse<StackId>);
+
+/// A stack that is counted.
+#[derive(Clone, Copy)]
+struct Counted<'a> {
+    /// From 1.
+    number: u32,
+    stats: &'a StackStats,
+    value: Value,
+}
 
 /// What one side's distinct frames belong to, as far as it was asked for.
 struct Known {
@@ -128,48 +153,44 @@ impl<'a> Groups<'a> {
         options: &ReportOptions,
     ) -> Vec<(GroupId, Statistic<'a>)> {
         let ReportOptions { sort, view, .. } = *options;
-        let mut lines = Lines { found: Vec::new(), largest: Vec::new(), places: Vec::new() };
+        let mut lines = Lines { found: Vec::new(), slots: Vec::new() };
         let mut known = Known { groups: Vec::new(), identities: Vec::new() };
-        // By group, the last stack that counted for it: recursion counts once.
-        let mut counted: Vec<u32> = Vec::new();
         let mut indices = Vec::new();
         for (number, stack) in (1..).zip(&side.snapshot.stacks) {
             frames.index_all(&stack.stack, &mut indices);
             let value = (sort.value(view, &stack.totals), Reverse(stack.id));
+            let counted = Counted { number, stats: stack, value };
             let Some(site) = frames.site_at(&indices) else {
                 let group = match self.key {
                     Key::Thread => self.thread(side, stack),
                     _ => self.group(Group::NoStack(stack.stack.end)),
                 };
-                lines.add(group, || None, stack, value);
+                lines.add(group, || None, counted);
                 continue;
             };
             match self.key {
                 Key::Traceback => {
                     let identities = indices.iter().map(|&frame| self.identity(side, frames, &mut known, frame));
                     let group = Group::Traceback(identities.collect(), stack.stack.end);
-                    lines.add(self.group(group), || Some(frames.site(site)), stack, value);
+                    lines.add(self.group(group), || Some(frames.site(site)), counted);
                 }
-                Key::Thread => lines.add(self.thread(side, stack), || Some(frames.site(site)), stack, value),
+                Key::Thread => lines.add(self.thread(side, stack), || Some(frames.site(site)), counted),
                 _ if !self.cumulative => {
                     let group = self.of_name(side, frames, &mut known, site);
-                    lines.add(group, || Some(frames.site(site)), stack, value);
+                    lines.add(group, || Some(frames.site(site)), counted);
                 }
                 _ => {
                     for &frame in &indices {
                         let groups = self.of_names(side, frames, &mut known, frame);
-                        counted.resize(self.known.len(), 0);
                         for (name, group) in (0..).zip(groups) {
-                            if std::mem::replace(&mut counted[group.0 as usize], number) != number {
-                                let at = NameAt { frame, name, is_plumbing: false };
-                                lines.add(*group, || Some(frames.site(at)), stack, value);
-                            }
+                            let at = NameAt { frame, name, is_plumbing: false };
+                            lines.add(*group, || Some(frames.site(at)), counted);
                         }
                     }
                 }
             }
         }
-        lines.found
+        lines.found.into_iter().map(|line| (line.group, line.statistic)).collect()
     }
 
     fn group(&mut self, group: Group<'a>) -> GroupId {
@@ -260,24 +281,29 @@ impl<'a> Groups<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn add(&mut self, group: GroupId, site: impl Fn() -> Option<Site<'a>>, stack: &'a StackStats, value: Value) {
+    /// Counts a stack for a group, if it did not yet.
+    fn add(&mut self, group: GroupId, site: impl Fn() -> Option<Site<'a>>, stack: Counted<'a>) {
         let at = group.0 as usize;
-        if self.places.len() <= at {
-            self.places.resize(at + 1, None);
+        if self.slots.len() <= at {
+            self.slots.resize(at + 1, Slot::default());
         }
-        let place = *self.places[at].get_or_insert_with(|| {
-            let empty = Statistic { site: site(), totals: Totals::default(), n_stacks: 0, largest: stack };
-            self.found.push((group, empty));
-            self.largest.push(value);
-            self.found.len() as u32 - 1
-        }) as usize;
-        let line = &mut self.found[place].1;
-        line.totals.add(&stack.totals);
-        line.n_stacks += 1;
-        if value > self.largest[place] {
-            self.largest[place] = value;
-            line.largest = stack;
-            line.site = site();
+        let slot = &mut self.slots[at];
+        if slot.counted == stack.number {
+            return;
+        }
+        slot.counted = stack.number;
+        if slot.place == 0 {
+            let statistic = Statistic { site: site(), totals: Totals::default(), n_stacks: 0, largest: stack.stats };
+            self.found.push(Line { group, statistic, largest: stack.value });
+            slot.place = self.found.len() as u32;
+        }
+        let line = &mut self.found[slot.place as usize - 1];
+        line.statistic.totals.add(&stack.stats.totals);
+        line.statistic.n_stacks += 1;
+        if stack.value > line.largest {
+            line.largest = stack.value;
+            line.statistic.largest = stack.stats;
+            line.statistic.site = site();
         }
     }
 }

@@ -41,9 +41,9 @@ pub struct DiffOptions {
 /// # Errors
 /// A recording cannot be read, the two have nothing in common, filters leave nothing, or the output cannot be written.
 pub fn diff(options: &DiffOptions) -> anyhow::Result<u8> {
-    check_writable(options.json.as_ref())?;
-    let attribution = Attribution::new(&options.report.plumbing, options.report.raw_leaf)?;
     let (old_path, new_path) = (&options.old.path, options.new.as_ref().map_or(&options.old.path, |new| &new.path));
+    check_writable(options.json.as_ref(), &[old_path, new_path])?;
+    let attribution = Attribution::new(&options.report.plumbing, options.report.raw_leaf)?;
     let old_recording = open(old_path)?;
     let other = if new_path == old_path { None } else { Some(open(new_path)?) };
     let new_recording = other.as_ref().unwrap_or(&old_recording);

@@ -11,6 +11,7 @@ use tempfile::NamedTempFile;
 
 use super::{
     open::open,
+    output::is_same_file,
     select::{find, select},
 };
 use crate::{
@@ -199,10 +200,4 @@ impl Write for Output {
             Self::Beside(out, _) => out.flush(),
         }
     }
-}
-
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
-    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }

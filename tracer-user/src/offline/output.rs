@@ -6,18 +6,23 @@ use std::{
     path::Path,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::options::JsonTarget;
 
 /// Checks that the JSON can be written, before any work is done.
 ///
 /// # Errors
-/// Its file cannot be made.
-pub(super) fn check_writable(json: Option<&JsonTarget>) -> anyhow::Result<()> {
+/// Its file cannot be made, or is one of the recordings that the report is about.
+pub(super) fn check_writable(json: Option<&JsonTarget>, recordings: &[&Path]) -> anyhow::Result<()> {
     let Some(JsonTarget::File(path)) = json else { return Ok(()) };
-    let made = fs::OpenOptions::new().create(true).append(true).open(path);
-    made.map(drop).with_context(|| format!("failed to open `{}` for the JSON report", path.display()))
+    let failed = || format!("failed to open `{}` for the JSON report", path.display());
+    ensure!(
+        !recordings.iter().any(|recording| is_same_file(recording, path)),
+        "{}: it is the recording itself",
+        failed()
+    );
+    fs::OpenOptions::new().create(true).append(true).open(path).map(drop).with_context(failed)
 }
 
 /// Writes the text to standard output, the JSON to its file, or the JSON in place of the text.
@@ -48,4 +53,11 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("failed to write the report"),
         _ => Ok(()),
     }
+}
+
+/// Whether both are one file, by whatever name or link.
+pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }

@@ -35,9 +35,9 @@ pub struct RecordingReportOptions {
 /// # Errors
 /// A recording cannot be read, filters leave nothing, or the output cannot be written.
 pub fn report(options: &RecordingReportOptions) -> anyhow::Result<u8> {
-    check_writable(options.json.as_ref())?;
-    let attribution = Attribution::new(&options.report.plumbing, options.report.raw_leaf)?;
     let path = &options.reference.path;
+    check_writable(options.json.as_ref(), &[path])?;
+    let attribution = Attribution::new(&options.report.plumbing, options.report.raw_leaf)?;
     let recording = open(path)?;
     if options.list {
         print(&snapshots::render(&recording))?;
@@ -62,5 +62,9 @@ pub fn report(options: &RecordingReportOptions) -> anyhow::Result<u8> {
 
 /// What the report is about, for its first note.
 fn told(path: &Path, recording: &Recording, which: Which) -> String {
-    format!("{} @{}; --list shows all {}", path.display(), title(recording, which), recording.snapshots.len())
+    let list = match recording.snapshots.len() {
+        1 => String::new(),
+        n => format!("; --list shows all {n}"),
+    };
+    format!("{} @{}{list}", path.display(), title(recording, which))
 }

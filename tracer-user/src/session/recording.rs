@@ -102,18 +102,27 @@ impl LiveRecording {
             .is_some_and(|share| share.is_reached(self.last_bytes, sample.totals.current_bytes))
     }
 
-    /// Adds a mark.
+    /// Time since the recording began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Adds a mark at this moment.
     pub(super) fn mark(&mut self, tracer: &mut Tracer, text: String) {
-        self.recorder.mark(Mark { at: self.began.elapsed(), text });
+        self.mark_at(tracer, self.elapsed(), text);
+    }
+
+    fn mark_at(&mut self, tracer: &mut Tracer, at: Duration, text: String) {
+        self.recorder.mark(Mark { at, text });
         let written = self.recorder.flush();
         note_unwritten(tracer, written);
     }
 
-    /// Probes are away, or back: the series and the marks show the gap.
-    pub(super) fn mark_gap(&mut self, tracer: &mut Tracer, text: &str) {
-        let sample = self.now(tracer, None);
+    /// Counting has stopped, or goes on, since `at`: the series and the marks show the gap.
+    pub(super) fn mark_gap(&mut self, tracer: &mut Tracer, at: Duration, text: &str) {
+        let sample = Sample { at, ..self.now(tracer, None) };
         self.push(tracer, sample);
-        self.mark(tracer, text.to_owned());
+        self.mark_at(tracer, at, text.to_owned());
     }
 
     /// The program that ends now is named while its files are open; what was learnt is kept for the end.
@@ -142,7 +151,7 @@ impl LiveRecording {
     /// A sample of this moment; `memory` is read with snapshots only.
     fn now(&self, tracer: &Tracer, memory: Option<ProcessMemory>) -> Sample {
         Sample {
-            at: self.began.elapsed(),
+            at: self.elapsed(),
             totals: tracer.totals(),
             rss_bytes: memory::rss_bytes(tracer.process().pid).ok().filter(|&bytes| bytes > 0),
             pss_bytes: memory.map(|memory| kinds(&memory).iter().map(|kind| kind.pss_bytes).sum()),

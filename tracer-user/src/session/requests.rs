@@ -60,9 +60,11 @@ impl Session {
 
     /// The probes go; the recording shows where the gap begins, and what was live then.
     pub(super) fn pause(&mut self) {
+        // Counting stops at once; to take the probes away takes seconds.
+        let since = self.recording.as_ref().map(LiveRecording::elapsed);
         self.tracer.pause();
-        if let Some(recording) = &mut self.recording {
-            recording.mark_gap(&mut self.tracer, "paused");
+        if let Some((recording, since)) = self.recording.as_mut().zip(since) {
+            recording.mark_gap(&mut self.tracer, since, "paused");
         }
         self.record(Trigger::Pause);
     }
@@ -70,7 +72,8 @@ impl Session {
     pub(super) fn resume(&mut self) -> anyhow::Result<()> {
         self.tracer.resume()?;
         if let Some(recording) = &mut self.recording {
-            recording.mark_gap(&mut self.tracer, "resumed");
+            let since = recording.elapsed();
+            recording.mark_gap(&mut self.tracer, since, "resumed");
         }
         Ok(())
     }
