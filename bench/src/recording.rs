@@ -88,27 +88,38 @@ fn measure_at(tracer: &str, path: &Path) -> Result<()> {
         for _ in 0..ROUNDS {
             let mut command = Command::new(tracer);
             command.arg(arguments[0]).arg(path).args(&arguments[1..]).stdin(Stdio::null()).stdout(Stdio::null());
-            let (took, peak_bytes) = run(&mut command).with_context(|| format!("failed to run {name}"))?;
-            println!("{name}_ms,{}", ms(took));
-            println!("{name}_peak_bytes,{peak_bytes}");
+            let used = run(&mut command).with_context(|| format!("failed to run {name}"))?;
+            println!("{name}_ms,{}", ms(used.time));
+            println!("{name}_cpu_ms,{}", ms(used.cpu));
+            println!("{name}_peak_bytes,{}", used.peak_bytes);
         }
     }
     Ok(())
 }
 
-/// Runs a command: time from start to end, and the most memory that it had resident.
-fn run(command: &mut Command) -> Result<(Duration, u64)> {
+/// What a command used.
+struct Used {
+    /// From start to end.
+    time: Duration,
+    /// In the program and in the kernel: other programs on the machine lengthen it little.
+    cpu: Duration,
+    /// The most that was ever resident.
+    peak_bytes: u64,
+}
+
+fn run(command: &mut Command) -> Result<Used> {
     let started = Instant::now();
     let child = command.spawn()?;
     let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::uninit());
     // SAFETY: both places are ours and of the type that wait4(2) writes.
     let pid = unsafe { libc::wait4(child.id().cast_signed(), &raw mut status, 0, usage.as_mut_ptr()) };
-    let took = started.elapsed();
+    let time = started.elapsed();
     ensure!(pid == child.id().cast_signed(), "wait4: {}", std::io::Error::last_os_error());
     ensure!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "wait status {status:#x}");
     // SAFETY: wait4 succeeded, so it filled the structure.
     let usage = unsafe { usage.assume_init() };
-    Ok((took, usage.ru_maxrss as u64 * 1024))
+    let cpu = [usage.ru_utime, usage.ru_stime].map(|t| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000));
+    Ok(Used { time, cpu: cpu[0] + cpu[1], peak_bytes: usage.ru_maxrss as u64 * 1024 })
 }
 
 fn ms(duration: Duration) -> String {

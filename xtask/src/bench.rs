@@ -257,7 +257,7 @@ fn recording_summary(raw: &str) -> Result<String> {
     );
     writeln!(text, "| size of the file | {:.1} MB | | | 20 MB |", mb(most("file_bytes")))?;
     for name in ["report", "report_traceback", "diff", "diff_traceback"] {
-        let (took, peak) = (format!("{name}_ms"), format!("{name}_peak_bytes"));
+        let [took, cpu, peak] = ["ms", "cpu_ms", "peak_bytes"].map(|what| format!("{name}_{what}"));
         let what = name.replace("_traceback", " --key traceback");
         let min = |name: &str| of(name).iter().copied().fold(f64::NAN, f64::min);
         writeln!(
@@ -267,6 +267,8 @@ fn recording_summary(raw: &str) -> Result<String> {
             min(&took),
             most(&took)
         )?;
+        let figures = [median(of(&cpu)), min(&cpu), most(&cpu)];
+        writeln!(text, "| CPU time of `{what}` | {:.0} ms | {:.0} | {:.0} | |", figures[0], figures[1], figures[2])?;
         let [median, min, max] = [median(of(&peak)), min(&peak), most(&peak)].map(mb);
         writeln!(text, "| most memory of `{what}` | {median:.0} MB | {min:.0} | {max:.0} | 300 MB |")?;
     }

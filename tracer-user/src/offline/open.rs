@@ -11,7 +11,7 @@ use crate::{
     symbolize::{Names, SymbolizeOptions, Symbolizer},
 };
 
-/// Reads the recording at `path`.
+/// Reads the recording at `path`. What is wrong with it, if anything, stands in [`Recording::problems`]; commands tell it.
 ///
 /// # Errors
 /// It cannot be read, or is no recording.
@@ -24,7 +24,7 @@ pub(super) fn open(path: &Path) -> anyhow::Result<Recording> {
         if !recording.names.is_empty() {
             let (found, all) = (n_named(&recording.names), recording.names.len());
             recording.problems.push(format!(
-                "the recording holds no names: {found} of {all} addresses found theirs in the files of this machine"
+                "it holds no names: {found} of {all} addresses found theirs in the files of this machine"
             ));
         }
     }

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use super::open::{locations, read};
 use crate::{
     recording::rewrite_names,
+    report::escaped,
     symbolize::{FrameName, Names, SymbolizeOptions, Symbolizer},
 };
 
@@ -35,6 +36,9 @@ pub fn resymbolize(options: &ResymbolizeOptions) -> anyhow::Result<u8> {
         }
     }
     let recording = read(&options.path)?;
+    for problem in &recording.problems {
+        eprintln!("memtrace-bpf: note: `{}`: {}", escaped(&path.to_string()), escaped(problem));
+    }
     let mut roots = options.debug_dirs.clone();
     roots.extend(SymbolizeOptions::default().debug_roots);
     let mut symbolizer = Symbolizer::new(SymbolizeOptions { debug_roots: roots, only_by_build_id: true });
@@ -42,11 +46,13 @@ pub fn resymbolize(options: &ResymbolizeOptions) -> anyhow::Result<u8> {
     let (names, better) = best_of(&recording.names, &found);
 
     let mut stdout = io::stdout();
-    for problem in &recording.problems {
-        writeln!(stdout, "note: {}", crate::report::escaped(problem))?;
-    }
     if better.addresses == 0 {
-        writeln!(stdout, "nothing better was found for any of {} addresses: `{path}` is left as it is", names.len())?;
+        writeln!(
+            stdout,
+            "nothing better was found for any of {} addresses: `{}` is left as it is",
+            names.len(),
+            escaped(&path.to_string())
+        )?;
         return Ok(0);
     }
     rewrite_names(&options.path, &names).with_context(|| format!("failed to rewrite `{path}`"))?;

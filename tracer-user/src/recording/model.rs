@@ -248,7 +248,8 @@ impl Recording {
             threads: self.threads.clone(),
             memory: info.memory,
             ages: self.changes[index].ages.as_ref().map(|ages| {
-                totals::unpack_ages(ages, self.stacks.len(), &Budget::unlimited()).expect("checked when it was read")
+                totals::unpack_ages(ages, self.stacks.len(), &Budget::unlimited(), &mut Vec::new())
+                    .expect("checked when it was read")
             }),
             stacks: (0..)
                 .zip(&*all)

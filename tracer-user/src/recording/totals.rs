@@ -161,10 +161,14 @@ pub(super) fn pack_ages(cells: &[AgeCell]) -> Packed {
 }
 
 /// Unpacks live blocks by age.
-pub(super) fn unpack_ages(packed: &Packed, n_stacks: usize, budget: &Budget) -> Result<Vec<AgeCell>, Malformed> {
-    let mut raw = Vec::new();
-    packed.unpack(budget, &mut raw)?;
-    let mut r = Reader::new(&raw, budget);
+pub(super) fn unpack_ages(
+    packed: &Packed,
+    n_stacks: usize,
+    budget: &Budget,
+    raw: &mut Vec<u8>,
+) -> Result<Vec<AgeCell>, Malformed> {
+    packed.unpack(budget, raw)?;
+    let mut r = Reader::new(raw, budget);
     let n_cells = r.count(size_of::<AgeCell>())?;
     let (mut stacks, mut generations) = (r.column()?, r.column()?);
     let (mut counts, mut bytes) = (r.column()?, r.column()?);

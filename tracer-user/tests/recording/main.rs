@@ -1,5 +1,7 @@
 //! The file of a recording: what was written comes back; what was not written whole, or not by us, does no harm.
 
+mod bad_input;
+mod resymbolize;
 mod sessions;
 mod support;
 
@@ -9,9 +11,13 @@ use proptest::{prelude::*, strategy::ValueTree as _};
 use sessions::{Step, session};
 use support::{contents, in_memory, record, record_to};
 use tempfile::TempDir;
+use tracer_common::{
+    abi::StackEnd,
+    addr::{FrameAddr, UserAddr},
+};
 use tracer_user::{
     recording::{ReadError, RecordError, Recorder, Recording, SessionInfo, SnapshotMeta, Which, rewrite_names},
-    snapshot::Snapshot,
+    snapshot::{Frame, Snapshot, Stack, StackId, StackStats, Totals},
     symbolize::Names,
 };
 
@@ -54,7 +60,7 @@ fn what_does_not_end_is_told_with_what_is_whole() {
     let empty = Recording::read(&path).expect("the session is whole");
     assert_eq!(
         empty.problems,
-        ["the recording's end is missing: the tracer was killed, or its disk was full; 0 snapshots are whole"]
+        ["its end is missing: the tracer was killed, or its disk was full; 0 snapshots are whole"]
     );
     recorder.snapshot(&Snapshot::default(), SnapshotMeta::default()).expect("there is room");
     drop(recorder);
@@ -76,13 +82,35 @@ fn damage_in_the_middle_leaves_what_is_before_it() {
     fs::write(&path, &bytes).expect("there is room");
     let read = Recording::read(&path).expect("a snapshot is whole");
     assert_eq!(read.snapshots.len(), 1);
-    let expected = format!(
-        "the recording is damaged at byte {middle} (the checksum differs): what follows is left out; 1 snapshot is whole"
-    );
+    let expected =
+        format!("it is damaged at byte {middle} (the checksum differs): what follows is left out; 1 snapshot is whole");
     assert_eq!(read.problems, [expected]);
     // What lies behind the damage is not thrown away.
     assert!(matches!(rewrite_names(&path, &Names::default()), Err(ReadError::Damaged(_))));
     assert_eq!(fs::read(&path).expect("still there"), bytes);
+}
+
+#[test]
+fn deep_stacks_that_differ_in_one_frame_are_within_the_limit() {
+    let frame = |at: u64| Frame { addr: FrameAddr::Return(UserAddr(at)), location: None };
+    let totals = Totals { allocated_count: 1, ..Totals::default() };
+    let stack = |id: u32| StackStats {
+        id: StackId(id),
+        stack: Arc::new(Stack {
+            frames: std::iter::once(u64::from(id) + 1000).chain(0..127).map(frame).collect(),
+            end: StackEnd::Root,
+            thread: None,
+        }),
+        totals,
+    };
+    let snapshot = Snapshot { stacks: (0..20_000).map(stack).collect(), ..Snapshot::default() };
+    let dir = TempDir::new().expect("a folder for tests");
+    let path = dir.path().join("a.mtb");
+    let mut recorder = Recorder::create(&path, &SessionInfo::default()).expect("a new file");
+    recorder.snapshot(&snapshot, SnapshotMeta::default()).expect("there is room");
+    recorder.finish(&Names::default()).expect("there is room");
+    let read = Recording::read(&path).expect("just written");
+    assert_eq!((read.problems.len(), read.stacks.len()), (0, 20_000), "{:?}", read.problems);
 }
 
 #[test]

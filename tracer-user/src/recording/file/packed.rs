@@ -54,19 +54,27 @@ impl Packed {
         }
     }
 
-    /// The payload, in `raw`.
+    /// The payload, in `raw`; what that grows by is charged.
     pub fn unpack(&self, budget: &Budget, raw: &mut Vec<u8>) -> Result<(), Malformed> {
         raw.clear();
         let wanted = self.raw_len as usize;
+        if self.codec == Codec::Plain && self.bytes.len() != wanted {
+            return Err(Malformed::Compression);
+        }
+        if self.codec == Codec::Zstd
+            && (u64::from(self.raw_len) > max_raw_len(self.bytes.len()) || wanted > MAX_PAYLOAD_BYTES)
+        {
+            return Err(Malformed::Budget);
+        }
+        if let Some(growth) = wanted.checked_sub(raw.capacity()) {
+            budget.charge(growth as u64, 1)?;
+            // The old memory goes before the new one comes.
+            *raw = Vec::new();
+            raw.reserve_exact(wanted);
+        }
         match self.codec {
-            Codec::Plain if self.bytes.len() == wanted => raw.extend_from_slice(&self.bytes),
-            Codec::Plain => return Err(Malformed::Compression),
+            Codec::Plain => raw.extend_from_slice(&self.bytes),
             Codec::Zstd => {
-                if u64::from(self.raw_len) > max_raw_len(self.bytes.len()) || wanted > MAX_PAYLOAD_BYTES {
-                    return Err(Malformed::Budget);
-                }
-                budget.lend(u64::from(self.raw_len))?;
-                raw.reserve_exact(wanted);
                 let mut decompressor = zstd::bulk::Decompressor::new().map_err(|_| Malformed::Compression)?;
                 // Writes into the capacity, never beyond.
                 let n = decompressor.decompress_to_buffer(&self.bytes, raw).map_err(|_| Malformed::Compression)?;
@@ -102,8 +110,8 @@ mod tests {
     #[test]
     fn a_bomb_is_refused_before_it_is_opened() {
         // zstd reaches 1 : 20 000 on zeros.
-        let bytes: Box<[u8]> = zstd::bulk::compress(&vec![0; 64 << 20], 19).expect("zeros compress").into();
-        let bomb = Packed { codec: Codec::Zstd, raw_len: 64 << 20, bytes };
+        let bytes: Box<[u8]> = zstd::bulk::compress(&vec![0; 256 << 20], 19).expect("zeros compress").into();
+        let bomb = Packed { codec: Codec::Zstd, raw_len: 256 << 20, bytes };
         let mut raw = Vec::new();
         assert_eq!(bomb.unpack(&Budget::unlimited(), &mut raw), Err(Malformed::Budget));
         assert_eq!(raw.capacity(), 0);

@@ -32,7 +32,7 @@ use crate::{
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The system's reason.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// It begins otherwise.
     #[error("not a recording")]
@@ -151,14 +151,15 @@ impl State {
             Kind::SESSION | Kind::STACKS | Kind::SNAPSHOT | Kind::SERIES | Kind::NAMES => {
                 let mut raw = std::mem::take(&mut self.raw);
                 packed.unpack(budget, &mut raw)?;
-                drop(packed);
                 let mut r = Reader::new(&raw, budget);
                 match kind {
                     Kind::SESSION => self.session = Some(SessionInfo::get(&mut r)?),
                     Kind::STACKS => self.stacks(&mut r)?,
                     Kind::SNAPSHOT => {
                         let info = SnapshotInfo::get(&mut r)?;
-                        self.snapshot(info, budget)?;
+                        r.end()?;
+                        self.raw = raw;
+                        return self.snapshot(info, budget);
                     }
                     Kind::SERIES => {
                         let (samples, marks) = (Vec::<Sample>::get(&mut r)?, Vec::<Mark>::get(&mut r)?);
@@ -206,10 +207,9 @@ impl State {
         let n_stacks = self.stacks.len();
         budget.charge(1, 2 * (size_of::<SnapshotInfo>() + size_of::<Changes>()))?;
         if let Some(ages) = &ages {
-            unpack_ages(ages, n_stacks, budget)?;
+            unpack_ages(ages, n_stacks, budget, &mut self.raw)?;
         }
-        let mut raw = Vec::new();
-        if let Err(why) = totals::apply(&totals, &mut self.latest, n_stacks, budget, &mut raw) {
+        if let Err(why) = totals::apply(&totals, &mut self.latest, n_stacks, budget, &mut self.raw) {
             self.latest_is_spoilt = true;
             return Err(why);
         }
@@ -238,23 +238,22 @@ impl State {
         let problem = match stop {
             Some(Stop::Io(error)) => return Err(ReadError::Io(error)),
             Some(Stop::Cut(at)) => Some(format!(
-                "the recording ends in the middle of something at byte {at}: the tracer was killed, or the file cut; {whole}"
+                "it ends in the middle of something at byte {at}: the tracer was killed, or the file cut; {whole}"
             )),
             Some(Stop::Damaged(at, why)) => {
-                Some(format!("the recording is damaged at byte {at} ({why}): what follows is left out; {whole}"))
+                Some(format!("it is damaged at byte {at} ({why}): what follows is left out; {whole}"))
             }
             None if !has_end => {
-                Some(format!("the recording's end is missing: the tracer was killed, or its disk was full; {whole}"))
+                Some(format!("its end is missing: the tracer was killed, or its disk was full; {whole}"))
             }
             None => None,
         };
         recording.problems.extend(problem);
         if let Some(Kind(kind)) = unknown.first() {
             let kind = kind.escape_ascii();
-            recording.problems.push(format!(
-                "the recording holds {} parts that this memtrace-bpf does not know (`{kind}`)",
-                unknown.len()
-            ));
+            recording
+                .problems
+                .push(format!("it holds {} parts that this memtrace-bpf does not know (`{kind}`)", unknown.len()));
         }
         Ok(recording)
     }

@@ -44,9 +44,9 @@ pub struct Budget(Cell<u64>);
 impl Budget {
     /// Allowed whatever the size.
     pub const BASE_BYTES: u64 = 1 << 20;
-    /// Allowed for each byte of the file. A stack of 128 frames is 4 KiB in memory, and about 4 bytes in a file where it
+    /// Allowed for each byte of the file. A stack of 128 frames is 4 KiB in memory, and some 4 bytes in a file where it
     /// shares all frames but one with another.
-    pub const PER_BYTE: u64 = 1024;
+    pub const PER_BYTE: u64 = 2048;
 
     /// What a file of this size may take.
     pub const fn of_file(size_bytes: u64) -> Self {
@@ -63,11 +63,6 @@ impl Budget {
         let bytes = count.checked_mul(item_bytes as u64).ok_or(Malformed::Budget)?;
         self.0.set(self.0.get().checked_sub(bytes).ok_or(Malformed::Budget)?);
         Ok(())
-    }
-
-    /// Asks for memory that is soon free again.
-    pub const fn lend(&self, bytes: u64) -> Result<(), Malformed> {
-        if bytes <= self.0.get() { Ok(()) } else { Err(Malformed::Budget) }
     }
 }
 
