@@ -37,12 +37,12 @@ pub enum Request {
         /// What it says; hostile input.
         text: String,
     },
-    /// Takes the probes away until `Resume`.
-    Pause,
+    /// Takes the probes away until `Resume`. Braces, because serde takes unknown fields of a unit variant.
+    Pause {},
     /// Puts the probes back.
-    Resume,
+    Resume {},
     /// How it is.
-    Status,
+    Status {},
 }
 
 /// What a session answers.
