@@ -102,7 +102,7 @@ impl Request {
         let (what, text) = match self {
             Self::Snapshot { label: Some(label) } => ("label", label),
             Self::Mark { text } => ("mark", text),
-            Self::Snapshot { label: None } | Self::Pause | Self::Resume | Self::Status => return Ok(()),
+            Self::Snapshot { label: None } | Self::Pause {} | Self::Resume {} | Self::Status {} => return Ok(()),
         };
         match text.len() {
             0 => Err(format!("an empty {what} says nothing")),
