@@ -496,7 +496,7 @@ fn a_slow_client_does_not_hold_up_the_session() -> Result<()> {
     let tracing = Tracing::attach::<&str>(target.pid(), &[])?;
     let socket = Path::new(SOCKETS).join(format!("{}.sock", target.pid()));
     let mut slow = UnixStream::connect(&socket)?;
-    slow.write_all(b"{\"command\":")?;
+    slow.write_all(b"{\"snapshot\":")?;
     ask(&target, &["pause"])?;
     let mut endless = UnixStream::connect(&socket)?;
     // Refused after the longest request there is; the rest may find nobody reading.

@@ -22,10 +22,7 @@ pub(super) struct TraceArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Report")]
     interval: Option<Duration>,
 
-    /// Record snapshots at start and end, and what is asked for below, to FILE (.mtb)
-    ///
-    /// Also a snapshot at SIGUSR1 to this process, at the key s after an attach, and at `memtrace-bpf snapshot`; the peak needs
-    /// none, it is FILE@peak.
+    /// Record to FILE (.mtb): snapshots at start and end, at SIGUSR1 to this process, at key s, by `snapshot`, and as below
     #[arg(long, value_name = "FILE", help_heading = "Recording")]
     record: Option<PathBuf>,
     /// Record a snapshot every TIME

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a session can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Request {
     /// A snapshot into its recording.
     Snapshot {
@@ -47,7 +47,7 @@ pub enum Request {
 
 /// What a session answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Answer {
     /// The snapshot is in the recording.
     Snapshot {
@@ -167,11 +167,20 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_refused() {
-        for line in ["{}", "{\"command\":\"shutdown\"}", "{\"command\":\"pause\",\"pid\":1}", "[]", "pause"] {
+        let table = [
+            "{}",
+            "\"shutdown\"",
+            "{\"pause\":{\"pid\":1}}",
+            "{\"snapshot\":{\"label\":\"a\",\"pid\":1}}",
+            "[]",
+            "pause",
+        ];
+        for line in table {
             assert!(serde_json::from_str::<Request>(line).is_err(), "{line}");
         }
-        let request: Request = serde_json::from_str("{\"command\":\"snapshot\",\"label\":\"a\"}").expect("a request");
+        let request: Request = serde_json::from_str("{\"snapshot\":{\"label\":\"a\"}}").expect("a request");
         assert_eq!(request, Request::Snapshot { label: Some("a".to_owned()) });
+        assert_eq!(serde_json::from_str::<Request>("\"pause\"").expect("a request"), Request::Pause);
     }
 
     #[test]
