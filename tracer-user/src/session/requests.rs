@@ -15,8 +15,8 @@ impl Session {
     pub(super) fn answer(&mut self, asked: Asked) -> anyhow::Result<()> {
         let refused = |reason: &str| Answer::Refused { reason: reason.to_owned() };
         let answer = match asked.request.clone() {
-            Request::Status {} => Answer::Status(self.status()),
-            Request::Resume {} if !self.begun => {
+            Request::Status => Answer::Status(self.status()),
+            Request::Resume if !self.begun => {
                 self.start()?;
                 Answer::Resumed
             }
@@ -29,13 +29,13 @@ impl Session {
                 }
                 None => refused(NO_RECORDING),
             },
-            Request::Pause {} if self.tracer.is_paused() => refused("it is paused already"),
-            Request::Pause {} => {
+            Request::Pause if self.tracer.is_paused() => refused("it is paused already"),
+            Request::Pause => {
                 self.pause();
                 Answer::Paused
             }
-            Request::Resume {} if !self.tracer.is_paused() => refused("it is not paused"),
-            Request::Resume {} => match self.resume() {
+            Request::Resume if !self.tracer.is_paused() => refused("it is not paused"),
+            Request::Resume => match self.resume() {
                 Ok(()) => Answer::Resumed,
                 Err(error) => refused(&format!("{error:#}")),
             },

@@ -43,7 +43,7 @@ pub fn ask(session: Option<u32>, request: &Request) -> anyhow::Result<Answer> {
 
 /// How each running session is, by the target's id; or one's reason for not telling.
 pub fn sessions() -> Vec<(u32, anyhow::Result<Status>)> {
-    let status = |socket: &Socket| match socket.exchange(&Request::Status {})? {
+    let status = |socket: &Socket| match socket.exchange(&Request::Status)? {
         Answer::Status(status) => Ok(status),
         answer => bail!("it answered `{answer}`"),
     };

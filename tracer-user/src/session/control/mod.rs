@@ -37,12 +37,12 @@ pub enum Request {
         /// What it says; hostile input.
         text: String,
     },
-    /// Takes the probes away until `Resume`. Braces, because serde takes unknown fields of a unit variant.
-    Pause {},
+    /// Takes the probes away until `Resume`.
+    Pause,
     /// Puts the probes back.
-    Resume {},
+    Resume,
     /// How it is.
-    Status {},
+    Status,
 }
 
 /// What a session answers.
@@ -102,7 +102,7 @@ impl Request {
         let (what, text) = match self {
             Self::Snapshot { label: Some(label) } => ("label", label),
             Self::Mark { text } => ("mark", text),
-            Self::Snapshot { label: None } | Self::Pause {} | Self::Resume {} | Self::Status {} => return Ok(()),
+            Self::Snapshot { label: None } | Self::Pause | Self::Resume | Self::Status => return Ok(()),
         };
         match text.len() {
             0 => Err(format!("an empty {what} says nothing")),
