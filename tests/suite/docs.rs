@@ -23,6 +23,7 @@ const EXAMPLE_PID: &str = "4711";
 /// Files that examples use without having made them, and what makes them.
 const PREPARED: &[(&str, Prepare)] = &[
     ("demo_leak", Prepare::Program("demo_leak")),
+    ("demo_leak.c", Prepare::Source("demo_leak")),
     ("leaky_service", Prepare::Program("leaky_service")),
     ("server", Prepare::Program("demo_leak")),
     ("build/tests", Prepare::Program("demo_leak")),
@@ -36,6 +37,8 @@ const PREPARED: &[(&str, Prepare)] = &[
 enum Prepare {
     /// By the compiler, from `tests/programs/c`.
     Program(&'static str),
+    /// The source of such a program.
+    Source(&'static str),
     /// As it stands here.
     Text(&'static str),
     /// By tracing a program from start to end.
@@ -101,6 +104,9 @@ impl Workshop {
         match prepare {
             Prepare::Program(source) => {
                 fs::copy(Program::c(source).build()?, &path)?;
+            }
+            Prepare::Source(name) => {
+                fs::copy(Program::c(name).source(), &path)?;
             }
             Prepare::Text(text) => fs::write(&path, text)?,
             Prepare::Recording(source) => {

@@ -99,10 +99,12 @@ pub(super) struct Groups<'a> {
 
 /// The lines of one side, and which line a group is. All that a stack touches lies together: there are millions of frames to
 /// count, and each line is met in no order.
-struct Lines<'a> {
+struct Lines<'a, M> {
     found: Vec<Line<'a>>,
     /// By group.
     slots: Vec<Slot>,
+    /// Told the place of each stack with the place of each line that it counts for.
+    member: M,
 }
 
 struct Line<'a> {
@@ -152,8 +154,19 @@ impl<'a> Groups<'a> {
         frames: &mut Frames<'a, '_>,
         options: &ReportOptions,
     ) -> Vec<(GroupId, Statistic<'a>)> {
+        self.lines_and_members(side, frames, options, |_, _| ())
+    }
+
+    /// The same; `member` is told the place of each stack in its snapshot with the place of each line that it counts for.
+    pub(super) fn lines_and_members(
+        &mut self,
+        side: &Side<'a>,
+        frames: &mut Frames<'a, '_>,
+        options: &ReportOptions,
+        member: impl FnMut(u32, u32),
+    ) -> Vec<(GroupId, Statistic<'a>)> {
         let ReportOptions { sort, view, .. } = *options;
-        let mut lines = Lines { found: Vec::new(), slots: Vec::new() };
+        let mut lines = Lines { found: Vec::new(), slots: Vec::new(), member };
         let mut known = Known { groups: Vec::new(), identities: Vec::new() };
         let mut indices = Vec::new();
         for (number, stack) in (1..).zip(&side.snapshot.stacks) {
@@ -280,7 +293,7 @@ impl<'a> Groups<'a> {
     }
 }
 
-impl<'a> Lines<'a> {
+impl<'a, M: FnMut(u32, u32)> Lines<'a, M> {
     /// Counts a stack for a group, if it did not yet.
     fn add(&mut self, group: GroupId, site: impl Fn() -> Option<Site<'a>>, stack: Counted<'a>) {
         let at = group.0 as usize;
@@ -297,6 +310,7 @@ impl<'a> Lines<'a> {
             self.found.push(Line { group, statistic, largest: stack.value });
             slot.place = self.found.len() as u32;
         }
+        (self.member)(stack.number - 1, slot.place - 1);
         let line = &mut self.found[slot.place as usize - 1];
         line.statistic.totals.add(&stack.stats.totals);
         line.statistic.n_stacks += 1;

@@ -1,11 +1,16 @@
 //! Snapshots and names → statistics.
 
+pub mod age;
+pub mod annotate;
 pub mod check;
 pub mod diff;
 pub mod filter;
 mod frames;
 mod glob;
 mod groups;
+pub mod growth;
 mod order;
 mod own_code;
 pub mod statistics;
+pub mod trend;
+pub mod verdict;

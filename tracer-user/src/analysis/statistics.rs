@@ -156,6 +156,33 @@ pub fn statistics<'a>(
     }
 }
 
+/// All lines of a snapshot, in no order, and what each sums.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Grouping<'a> {
+    /// The lines.
+    pub(super) lines: Vec<Statistic<'a>>,
+    /// Places in [`Snapshot::stacks`] and in `lines`: the stack counts for the line.
+    pub(super) members: Vec<(u32, u32)>,
+}
+
+/// Groups and sums the stacks of `snapshot`.
+pub(super) fn grouping<'a>(
+    snapshot: &'a Snapshot,
+    names: &'a Names,
+    attribution: &Attribution,
+    options: &ReportOptions,
+) -> Grouping<'a> {
+    let mut frames = Frames::empty(snapshot, names, attribution);
+    let mut members = Vec::new();
+    let lines = Groups::new(options.key, options.cumulative).lines_and_members(
+        &Side::alone(snapshot),
+        &mut frames,
+        options,
+        |stack, line| members.push((stack, line)),
+    );
+    Grouping { lines: lines.into_iter().map(|(_, line)| line).collect(), members }
+}
+
 /// Whether a line's size and count are within the limits asked for.
 pub(super) fn is_within(options: &ReportOptions, size: u64, count: u64) -> bool {
     size >= options.min_size

@@ -13,9 +13,15 @@ pub(super) struct AnnotateArgs {
     /// Recording, and the snapshot by label, number, start, end or peak [default: end]
     #[arg(value_name = "REC[@SNAPSHOT]")]
     reference: OsString,
-    /// The source file.
+    /// The source file
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
+    /// What the debug information calls the source, where its own path does not tell
+    #[arg(long = "as", value_name = "PATH")]
+    called: Option<PathBuf>,
+    /// Print only lines with memory and N lines around them [default: the whole source]
+    #[arg(long, value_name = "N")]
+    context: Option<usize>,
     #[command(flatten)]
     view: ViewArgs,
 }
@@ -26,6 +32,8 @@ impl AnnotateArgs {
         AnnotateOptions {
             reference: Reference::parse(&self.reference),
             source: self.source,
+            called: self.called,
+            context: self.context,
             report: self.view.validated(),
         }
     }

@@ -5,24 +5,32 @@ use std::path::PathBuf;
 use clap::Args;
 use tracer_user::offline::GrowthOptions;
 
-use super::view::ViewArgs;
+use super::{args::json_target, view::ViewArgs};
 
 /// What `growth` takes.
 #[derive(Debug, Args)]
 pub(super) struct GrowthArgs {
-    /// The recording.
+    /// The recording
     #[arg(value_name = "REC")]
     path: PathBuf,
     #[command(flatten)]
     view: ViewArgs,
-    /// Live bytes by age of the block instead.
+    /// Live bytes by the age of their blocks instead, at the last snapshot that has ages
     #[arg(long)]
     age: bool,
+    /// Write the result as JSON to FILE, or to standard output in place of the text (-)
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
 }
 
 impl GrowthArgs {
     /// The validated options.
     pub(super) fn validated(self) -> GrowthOptions {
-        GrowthOptions { path: self.path, report: self.view.validated(), age: self.age }
+        GrowthOptions {
+            path: self.path,
+            report: self.view.validated(),
+            age: self.age,
+            json: self.json.map(json_target),
+        }
     }
 }

@@ -1,6 +1,17 @@
 //! `verdict`: leak or fragmentation: live bytes against resident memory.
 
-use crate::recording::Reference;
+use anyhow::Context as _;
+
+use super::{
+    open::open,
+    output::print,
+    select::{find, title},
+};
+use crate::{
+    analysis::verdict::{Change, Verdict},
+    recording::{Reference, Which},
+    report::verdict::render,
+};
 
 /// `verdict REC[@SNAPSHOT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +23,29 @@ pub struct VerdictOptions {
 /// Runs the command; the exit status.
 ///
 /// # Errors
-/// A recording cannot be read, or the output not written.
+/// A recording cannot be read, the target's memory was not read with the snapshot, or the output cannot be written.
 pub fn verdict(options: &VerdictOptions) -> anyhow::Result<u8> {
-    anyhow::bail!("`verdict` is not there yet: {options:?}")
+    let path = &options.reference.path;
+    let recording = open(path)?;
+    let has_memory = |index: &usize| recording.snapshots[*index].memory.is_some();
+    let all = 0..recording.snapshots.len();
+    let which = match options.reference.snapshot.as_deref() {
+        // A target that has ended has no memory at the end.
+        None => all.clone().rfind(has_memory).map_or(Which::Index(all.len().saturating_sub(1)), Which::Index),
+        wanted => find(&recording, path, wanted)?,
+    };
+    find(&recording, path, None)?;
+    let mut snapshot = recording.snapshot(which);
+    snapshot.notes.extend(recording.problems.iter().cloned());
+    let found = Verdict::of(&snapshot).with_context(|| {
+        format!(
+            "failed to judge snapshot {which} of `{}`: it has no memory of the target (the target had ended, or could not be read)",
+            path.display()
+        )
+    })?;
+    let first = all.clone().find(has_memory).map(Which::Index).filter(|first| *first != which);
+    let change = first.and_then(|first| Change::between(&recording.snapshot(first), &found));
+    let title = format!("{} @{}", path.display(), title(&recording, which));
+    print(&render(&snapshot, &found, change.as_ref(), &title))?;
+    Ok(0)
 }

@@ -275,6 +275,11 @@ impl Recording {
         snapshot
     }
 
+    /// The last snapshot whose blocks' ages were recorded.
+    pub fn last_with_ages(&self) -> Option<usize> {
+        self.changes.iter().rposition(|changes| changes.ages.is_some())
+    }
+
     /// Visits the totals of every stack at every snapshot, in the order of time: the snapshot's index, and totals by
     /// [`StackId`], all of them (zero where not yet seen).
     pub fn each_snapshot(&self, visit: impl FnMut(usize, &[Totals])) {

@@ -33,6 +33,9 @@ pub fn render(snapshot: &Snapshot, statistics: &Statistics<'_>, options: &Report
     let mut out = String::new();
     push_line(&mut out, &header(snapshot));
     push_line(&mut out, &overhead(snapshot));
+    if let Some(verdict) = super::verdict::one_line(snapshot) {
+        push_line(&mut out, &verdict);
+    }
     if !quiet {
         if let Some(details) = details(snapshot) {
             push_line(&mut out, &details);

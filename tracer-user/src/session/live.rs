@@ -16,6 +16,7 @@ use super::{
     control::Server,
     events::{Event, Events, every},
     keys::{Key, Keys},
+    memory::MemoryReads,
     output::Output,
     recording::{LiveRecording, Reserved, session_info},
     signals::{SignalOrigin, Signals},
@@ -25,7 +26,7 @@ use super::{
 use crate::{
     options::SessionOptions,
     recording::{RecordError, Trigger},
-    target::Process,
+    target::{self, Process},
 };
 
 /// How a session ended.
@@ -143,6 +144,8 @@ pub(super) struct Session {
     /// Tracing has begun: `--start-after` is over.
     pub(super) begun: bool,
     pub(super) last_maps: Instant,
+    /// The target's resident memory, for refreshed reports.
+    memory: MemoryReads,
     /// How often Ctrl-C came.
     interrupts: u32,
     /// What the last key did.
@@ -181,6 +184,7 @@ impl Session {
             reserved,
             begun: false,
             last_maps: Instant::now(),
+            memory: MemoryReads::default(),
             interrupts: 0,
             key_note: String::new(),
         })
@@ -275,7 +279,9 @@ impl Session {
             (Some(_), None) => "q: end".to_owned(),
             (Some(_), Some(_)) => format!("s: snapshot, q: end  {}", self.key_note),
         };
-        self.output.refresh(&self.tracer.snapshot(), last_line.trim_end())
+        let mut snapshot = self.tracer.snapshot();
+        snapshot.memory = self.memory.now_and_then(snapshot.target.pid);
+        self.output.refresh(&snapshot, last_line.trim_end())
     }
 
     /// The last snapshot and report. From here on a signal ends this process as it ends any other.
@@ -303,7 +309,10 @@ impl Session {
             tracer.note(tracer.no_allocator().to_string());
         }
         let last = recording.as_mut().map(|recording| recording.snapshot(&mut tracer, Trigger::End, None));
-        let snapshot = tracer.snapshot();
+        let mut snapshot = tracer.snapshot();
+        if snapshot.target.running {
+            snapshot.memory = target::memory::read(snapshot.target.pid).ok();
+        }
         // The probes go while the names are looked up; either can take seconds.
         let (modules, detaching) = tracer.detach();
         let recorded = recording.map(|recording| recording.finish(&mut output));

@@ -4,6 +4,7 @@ pub mod control;
 mod events;
 mod keys;
 mod live;
+mod memory;
 mod output;
 mod program;
 mod recording;

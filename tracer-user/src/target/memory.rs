@@ -132,6 +132,9 @@ fn parse(smaps: &mut impl BufRead, threads: &Threads) -> io::Result<ProcessMemor
     if let Some((entry, bytes)) = mapping {
         sums.add(&entry, bytes, threads);
     }
+    if n_mappings == 0 {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no memory: the process has ended"));
+    }
     Ok(sums.finish())
 }
 
@@ -388,6 +391,8 @@ mod tests {
         let rss = rss_bytes(std::process::id()).expect("one's own statm can be read");
         assert!(memory.files.rss_bytes > 0 && memory.stacks.rss_bytes > 0, "{memory:?}");
         assert!(rss > 0 && rss < 1 << 40, "{rss}");
+        let zombie: &[u8] = b"";
+        assert!(parse(&mut &*zombie, &Threads::default()).is_err(), "its file is there, and empty");
         assert!(read(u32::MAX / 2).is_err() && rss_bytes(u32::MAX / 2).is_err());
     }
 
