@@ -63,6 +63,18 @@ impl Program {
         Self::new(&format!("cpp/{name}.cpp"), &format!("{name}-cpp"), "g++")
     }
 
+    /// `tests/programs/rust/src/bin/<name>.rs`, static, with one of its package's features. Linked with musl where the compiler
+    /// has it, else with glibc.
+    pub fn rust(name: &str, feature: &str) -> Self {
+        let program = Self::new(&format!("rust/src/bin/{name}.rs"), &format!("rust-{feature}"), "cargo");
+        Self { flags: vec![feature.to_owned()], ..program }
+    }
+
+    /// `tests/programs/go/<name>.go`.
+    pub fn go(name: &str) -> Self {
+        Self { flags: Vec::new(), ..Self::new(&format!("go/{name}.go"), &format!("{name}-go"), "go") }
+    }
+
     fn new(source: &str, name: &str, compiler: &str) -> Self {
         Self {
             source: root().join("tests/programs").join(source),
@@ -113,15 +125,50 @@ impl Program {
         if is_newer(&built, &self.source) && fs::read_to_string(&note).is_ok_and(|before| before == how) {
             return Ok(built);
         }
-        let mut compile = Command::new(&self.compiler);
-        // The flags come last: libraries go after the object that wants them.
-        compile.arg(&self.source).arg("-o").arg(&built).args(&self.flags);
+        let mut compile = match self.compiler.as_str() {
+            "cargo" => return self.build_with_cargo(&dir),
+            "go" => self.go_build(&built, &dir),
+            _ => self.compile(&built),
+        };
         let output = Guard::spawn(piped(&mut compile))?.finish()?;
         if !output.status.success() {
             bail!("failed to build `{}` ({how}):\n{}", self.source.display(), output.stderr);
         }
         fs::write(note, how)?;
         Ok(built)
+    }
+
+    fn compile(&self, built: &Path) -> Command {
+        let mut compile = Command::new(&self.compiler);
+        // The flags come last: libraries go after the object that wants them.
+        compile.arg(&self.source).arg("-o").arg(built).args(&self.flags);
+        compile
+    }
+
+    fn go_build(&self, built: &Path, dir: &Path) -> Command {
+        let mut build = Command::new("go");
+        build.arg("build").args(&self.flags).arg("-o").arg(built).arg(&self.source);
+        build.env("GOCACHE", dir.join("go-cache")).env("CGO_ENABLED", "1").env("GOTOOLCHAIN", "local");
+        build
+    }
+
+    /// Cargo knows best whether there is something to do.
+    fn build_with_cargo(&self, dir: &Path) -> Result<PathBuf> {
+        const MUSL: &str = "x86_64-unknown-linux-musl";
+        const GLIBC: &str = "x86_64-unknown-linux-gnu";
+        let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().context("failed to run rustc")?;
+        let sysroot = String::from_utf8(sysroot.stdout)?;
+        let has_musl = Path::new(sysroot.trim()).join("lib/rustlib").join(MUSL).exists();
+        let target = if has_musl { MUSL } else { GLIBC };
+        let target_dir = dir.join(&self.name);
+        let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        build.args(["build", "--locked", "--release", "--target", target, "--features"]).args(&self.flags);
+        build.current_dir(root().join("tests/programs/rust")).env("CARGO_TARGET_DIR", &target_dir);
+        build.env("RUSTFLAGS", "-C target-feature=+crt-static");
+        let output = piped(&mut build).output().context("failed to run cargo")?;
+        ensure!(output.status.success(), "failed to build {}: {}", self.name, String::from_utf8_lossy(&output.stderr));
+        let program = self.source.file_stem().context("a source has a name")?;
+        Ok(target_dir.join(target).join("release").join(program))
     }
 }
 

@@ -111,6 +111,38 @@ impl Truth {
         })
     }
 
+    /// Compares totals and counters alone, without what `is_runtime` tells to be the runtime's own: for programs whose lines are
+    /// attributed to code of others.
+    pub fn check_totals(&self, report: &Report, is_runtime: impl Fn(&Stat) -> bool) -> Result<()> {
+        let sum = |figure: fn(&Stat) -> Figure| {
+            let own = report.stats.iter().filter(|stat| is_runtime(stat)).map(figure);
+            own.fold(Figure::default(), |a, b| a + b)
+        };
+        let (allocated, live) = (sum(Stat::allocated), sum(Stat::live));
+        let totals = &report.totals;
+        let mut problems = Vec::new();
+        for (what, seen) in [
+            ("allocated", totals.allocated() - allocated),
+            ("freed", totals.freed() - (allocated - live)),
+            ("current", totals.current() - live),
+            ("peak", totals.peak() - sum(Stat::peak)),
+        ] {
+            if self.totals[what] != seen {
+                problems.push(format!("{what}: the truth is {:?}, the report says {seen:?}", self.totals[what]));
+            }
+        }
+        for name in LOSSES.into_iter().filter(|name| !name.starts_with("truncated_")) {
+            let (stated, seen) = (self.stated(name), crate::counter(report, name)?);
+            if stated != Stated::Any && stated != Stated::Number(seen) {
+                problems.push(format!("{name}: the truth is {stated:?}, the report says {seen}"));
+            }
+        }
+        check_balance(report)?;
+        let lines: Vec<String> = report.stats.iter().map(describe).collect();
+        ensure!(problems.is_empty(), "{}\ncounters {:?}\n{}", problems.join("\n"), nonzero(report), lines.join("\n"));
+        Ok(())
+    }
+
     fn check_figures(&self, report: &Report) -> Result<()> {
         let mut problems = Vec::new();
         let mut compare = |what: String, stated: String, seen: String| {

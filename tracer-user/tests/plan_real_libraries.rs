@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use tracer_user::plan::{Execution, ProbePlan, ProbeSite, Problem, plan, plan_naive};
+use tracer_user::plan::{AllocatorSpec, Execution, Input, ProbePlan, ProbeSite, Problem, plan, plan_naive, plan_with};
 
 const FETCH: &str = "cargo xtask setup";
 
@@ -107,6 +107,14 @@ const JEMALLOC: Row = Row {
         "memalign+0 push rsi",
         "aligned_alloc+0 push rsi",
         "valloc+0 push rdi",
+        "mallocx+0 push rdi",
+        "rallocx+2 jmp rdi,rsi",
+        "dallocx+0 push rdi",
+        "sdallocx+10 ja rdi",
+        "_Znwm+7 ja rdi 3 exits",
+        "_ZnwmRKSt9nothrow_t+7 ja rdi",
+        "_ZdlPvm+3 je rdi",
+        "_ZdaPvm+3 je rdi",
     ],
 };
 
@@ -123,6 +131,16 @@ const TCMALLOC: Row = Row {
         "memalign+10 ja rsi",
         "valloc+0 push rdi",
         "pvalloc+0 push rdi",
+        "tc_malloc_skip_new_handler+0 push rdi",
+        "tc_free_sized+10 jne rdi",
+        "_Znwm+10 jne rdi 4 exits",
+        "_ZnwmSt11align_val_t+13 ja rdi 3 exits",
+        "_ZnwmRKSt9nothrow_t+10 jne rdi",
+        "_ZnwmSt11align_val_tRKSt9nothrow_t+13 ja rdi",
+        "_ZdlPvRKSt9nothrow_t+10 jne rdi",
+        "_ZdlPvSt11align_val_t+10 jne rdi",
+        "_ZdlPvmSt11align_val_t+10 jne rdi",
+        "_ZdlPvSt11align_val_tRKSt9nothrow_t+10 jne rdi",
     ],
 };
 
@@ -133,18 +151,44 @@ const MIMALLOC: Row = Row {
     sites: &[
         "malloc+21 ja rsi",
         "calloc+18 je rax,rsi",
-        "realloc+20 jmp rsi,rdx",
-        "reallocarray+0 jmp rdi,rsi,rdx",
         "free+6 je rdi",
-        "cfree+0 jmp rdi",
-        "posix_memalign+0 jmp rdi,rdx",
-        "memalign+0 jmp rsi",
-        "__libc_memalign+0 jmp rsi",
-        "aligned_alloc+0 jmp rsi",
-        "valloc+0 jmp rdi",
-        "__libc_valloc+0 jmp rdi",
-        "pvalloc+0 jmp rdi",
-        "__libc_pvalloc+0 jmp rdi",
+        "mi_malloc_small+31 je rdi",
+        "mi_zalloc+21 ja rsi",
+        "mi_zalloc_small+31 je rdi",
+        "mi_expand+0 push rdi,rsi",
+        "mi_reallocarray+0 push rdi,rsi,rdx",
+        "mi_cfree+0 push rdi",
+        "mi_posix_memalign+8 je rdi,rdx",
+        "mi_memalign+9 jmp rdi",
+        "mi_aligned_alloc+9 jmp rdi",
+        "mi_valloc+0 push rdi",
+        "mi_pvalloc+0 push rdi",
+        "mi_heap_malloc+7 ja rsi",
+        "mi_heap_malloc_small+20 je rsi",
+        "mi_heap_malloc_aligned+7 jne rsi",
+        "mi_heap_malloc_aligned_at+3 jmp rsi",
+        "mi_heap_zalloc+7 ja rsi",
+        "mi_heap_zalloc_aligned_at+6 jmp rsi",
+        "mi_heap_calloc+10 je rax,rdx",
+        "mi_heap_mallocn+10 je rax,rdx",
+        "mi_heap_calloc_aligned_at+16 je rax,rdx",
+        "mi_heap_realloc+2 jmp rsi,rdx",
+        "mi_heap_realloc_aligned+7 jbe rsi,rdx",
+        "mi_heap_reallocf+0 push rsi,rdx",
+        "mi_heap_realloc_aligned_at+3 jmp rsi,rdx",
+        "mi_heap_rezalloc+5 jmp rsi,rdx",
+        "mi_heap_rezalloc_aligned+7 jbe rsi,rdx",
+        "mi_heap_rezalloc_aligned_at+6 jmp rsi,rdx",
+        "mi_heap_reallocn+10 je rsi,rax,rcx",
+        "mi_heap_recalloc+10 je rsi,rax,rcx",
+        "mi_heap_recalloc_aligned+13 je rsi,rax,rdx",
+        "_Znwm+0 push rdi 2 exits",
+        "mi_new_nothrow+7 push rdi",
+        "mi_new_aligned_nothrow+0 push rdi",
+        "mi_new_n+0 push rdi,rsi 3 exits",
+        "mi_new_realloc+0 push rdi,rsi 1 exits",
+        "mi_new_reallocn+10 je rdi,rax,rdx 1 exits",
+        "mi_heap_alloc_new+0 sub rsi single-stepped 2 exits",
     ],
 };
 
@@ -159,7 +203,6 @@ const MUSL: Row = Row {
         "reallocarray+6 je rdi,rsi,rdx",
         "free+0 jmp rdi",
         "posix_memalign+0 push rdi,rdx",
-        "memalign+0 jmp rsi",
         "aligned_alloc+0 push rsi",
         "valloc+8 jmp rsi",
     ],
@@ -178,7 +221,6 @@ const MUSL_CET: Row = Row {
         "reallocarray+13 je rdi,rcx,rdx",
         "free+4 jmp rdi",
         "posix_memalign+13 jbe rdi,rdx",
-        "memalign+4 jmp rsi",
         "aligned_alloc+0 endbr64 rsi single-stepped",
         "valloc+12 jmp rsi",
     ],
@@ -253,7 +295,8 @@ fn cet_build_is_probed_behind_endbr64() {
 #[test]
 fn naive_placement_is_the_entry_of_every_function() {
     let plan = plan_naive(&read(GLIBC_2_43.file)).expect("an ELF file");
-    assert_eq!(plan.sites.len(), GLIBC_2_43.sites.len());
+    // Its free_sized and free_aligned_sized only jump to free.
+    assert_eq!(plan.sites.len(), GLIBC_2_43.sites.len() + 2);
     for site in &plan.sites {
         assert_eq!((site.offset_from_entry, site.cookie().is_standard()), (0, true), "{site:?}");
     }
@@ -275,9 +318,32 @@ fn sites_are_where_the_file_has_them() {
     }
 }
 
+/// A pool of one's own, described on the command line.
+#[test]
+fn users_functions_are_further_rows() {
+    let dir = tempfile::tempdir().expect("a folder for the library");
+    let (source, library) = (dir.path().join("pool.c"), dir.path().join("libpool.so.1"));
+    let text = "void *pool_take(void *pool, long n) { return (char *)pool + n; }\nvoid pool_give(void *pool, void *p) { (void)pool; (void)p; }\n";
+    fs::write(&source, text).expect("a source");
+    let status = Command::new("gcc").args(["-O2", "-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+    assert!(status.unwrap_or_else(|err| panic!("failed to run `gcc`: {err}")).success());
+    let elf = fs::read(&library).expect("the library");
+    let planned = |text: &str| {
+        let specs = [text.parse::<AllocatorSpec>().expect("it parses")];
+        plan_with(&Input { path: &library, specs: &specs, ..Input::of(&elf) }).expect("an ELF file")
+    };
+    let plan = planned("alloc=libpool:pool_take(size=arg1,ret=ptr) free=libpool:pool_give(ptr=arg1)");
+    let sites: Vec<_> = plan.sites.iter().map(|site| (site.name, site.args[0].0, site.return_probe)).collect();
+    assert_eq!(sites, [("pool_take", 6, true), ("pool_give", 6, false)], "{}", plan.render("pool"));
+    let mistyped = planned("alloc=libpool:pool_tak(size=arg1,ret=ptr) free=libpool:pool_give(ptr=arg1)");
+    assert_eq!(mistyped.problems[0].to_string(), "no symbol `pool_tak` (there is pool_take, pool_give)");
+    let other = planned("alloc=libother:f(size=arg1,ret=ptr) free=libother:g(ptr=arg1)");
+    assert_eq!((other.sites, other.problems), (vec![], vec![]));
+}
+
 fn assert_hot_functions_emulated(plan: &ProbePlan, label: &str) {
     for function in HOT {
-        let site = plan.sites.iter().find(|site| site.symbol == function);
+        let site = plan.sites.iter().find(|site| site.symbol == function || site.aliases.contains(&function));
         let site = site.unwrap_or_else(|| panic!("no site for {function}\n{}", plan.render(label)));
         assert_eq!(site.execution, Execution::Emulated, "{function}\n{}", plan.render(label));
         assert_eq!(site.return_probe, function != "free");
@@ -302,6 +368,9 @@ fn summary_of_site(site: &ProbeSite) -> String {
     }
     if site.execution == Execution::SingleStepped {
         words.push("single-stepped".to_owned());
+    }
+    if !site.exits.is_empty() {
+        words.push(format!("{} exits", site.exits.len()));
     }
     words.join(" ")
 }

@@ -18,7 +18,7 @@ const fn lib(folder: &'static str, suite: &'static str, package: &'static str) -
 }
 
 /// What `tracer-user/tests/plan_real_libraries.rs` reads; a new library is a row here and a row there.
-const LIBS: [TestLib; 9] = [
+const LIBS: [TestLib; 10] = [
     lib("bullseye-libc6", "bullseye", "libc6"),
     lib("bookworm-libc6", "bookworm", "libc6"),
     lib("trixie-libc6", "trixie", "libc6"),
@@ -28,6 +28,7 @@ const LIBS: [TestLib; 9] = [
     lib("mimalloc", "bookworm", "libmimalloc2.0"),
     lib("musl", "bookworm", "musl"),
     lib("sid-musl", "sid", "musl"),
+    lib("scudo", "bookworm", "libclang-rt-19-dev"),
 ];
 
 /// Unpacks every library that `<workspace>/target/test-libs` does not hold yet.

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What the tests run: compilers, oracles, programs to trace, allocators, readers of exports.
-const TEST_PACKAGES: [&str; 18] = [
+const TEST_PACKAGES: [&str; 21] = [
     "gcc",
     "g++",
     "libc6-dev",
@@ -30,6 +30,9 @@ const TEST_PACKAGES: [&str; 18] = [
     "libtcmalloc-minimal4",
     "libmimalloc2.0",
     "xz-utils",
+    "binutils",
+    "libjemalloc-dev",
+    "redis-server",
     "golang-go",
     "chromium",
     "python3-jsonschema",

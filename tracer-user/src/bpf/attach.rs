@@ -70,6 +70,14 @@ impl Kernel {
         Ok(())
     }
 
+    /// Attaches return probes alone, at the ends of functions that may throw. To be called before [`Kernel::attach`].
+    ///
+    /// # Errors
+    /// The first probe that the kernel refused.
+    pub fn attach_exits(&mut self, path: &Path, exits: &[FileOffset], pid: u32) -> Result<(), AttachError> {
+        exits.iter().try_for_each(|exit| self.attach_one("leave", path, *exit, None, pid))
+    }
+
     /// Attaches the notice of opened libraries to the dynamic loader's `_dl_debug_state`.
     ///
     /// # Errors

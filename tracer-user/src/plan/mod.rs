@@ -14,25 +14,63 @@ mod crossings;
 mod emulation;
 #[cfg(test)]
 mod fixture;
+mod flow;
+mod go;
+mod links;
+mod mini_debug;
+mod near;
 mod prologue;
 mod render;
+mod spec;
 mod symbols;
 
-use std::fmt;
+use std::{cell::Cell, collections::HashSet, fmt, path::Path};
 
+use iced_x86::Register;
 use thiserror::Error;
 use tracer_common::{
     addr::{FileOffset, FileVaddr},
     cookie::{Reg, Shape, SiteCookie},
 };
 
-pub use self::{allocators::function_name, prologue::NoSite};
-use self::{
-    allocators::{FUNCTIONS, Family},
-    crossings::Skipped,
-    prologue::{Choice, choose, choose_entry},
-    symbols::{CodeAt, Definition, Module},
+pub use self::{
+    allocators::function_name,
+    prologue::{Arguments, NoSite},
+    spec::{AllocatorSpec, SpecError, SpecFunction},
 };
+use self::{
+    allocators::{AllocatorFunction, Family},
+    crossings::Skipped,
+    flow::{Flow, Verdict},
+    prologue::{Choice, choose, choose_entry},
+    symbols::{Callee, CodeAt, Definition, Module},
+};
+
+/// What a plan is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// The module's bytes.
+    pub elf: &'a [u8],
+    /// What it is called: tells which of `specs` are for it.
+    pub path: &'a Path,
+    /// The bytes of its separate debug file, as far as one was looked for.
+    pub debug: Option<&'a [u8]>,
+    /// Allocators that the user described.
+    pub specs: &'a [AllocatorSpec],
+}
+
+impl<'a> Input<'a> {
+    /// A module alone.
+    pub fn of(elf: &'a [u8]) -> Self {
+        Self { elf, path: Path::new(""), debug: None, specs: &[] }
+    }
+
+    /// The user's functions that are of this module.
+    fn specified(&self) -> impl Iterator<Item = &'a SpecFunction> {
+        let path = self.path;
+        self.specs.iter().flat_map(|spec| &spec.functions).filter(move |function| function.is_of(path))
+    }
+}
 
 /// All probe sites of one module.
 #[derive(Clone, Debug)]
@@ -43,6 +81,10 @@ pub struct ProbePlan {
     pub sites: Vec<ProbeSite>,
     /// Functions that are not probed and why.
     pub problems: Vec<Problem>,
+    /// Functions that end in one that is probed, in this module or another: that one sees the call.
+    pub covered: Vec<&'static str>,
+    /// Whether the file is stripped of local symbols, so that its debug file may name more allocator functions.
+    pub is_stripped: bool,
 }
 
 /// One breakpoint. A return probe goes to the same file offset: rsp is at the return address there.
@@ -52,6 +94,8 @@ pub struct ProbeSite {
     pub function: u8,
     /// How the function's arguments are read.
     pub shape: Shape,
+    /// The function's name in the table, or the symbol that a user named.
+    pub name: &'static str,
     /// The symbol, without version.
     pub symbol: &'static str,
     /// Further symbols whose calls this site sees: at the same address, or a mere jump to it.
@@ -70,8 +114,11 @@ pub struct ProbeSite {
     pub args: [Reg; 3],
     /// Bytes that rsp lies below the return address at the site; 0 where there is a return probe.
     pub rsp_moved_bytes: u16,
-    /// Whether the result is needed too.
+    /// Whether the result is needed too, and a return probe at the site brings it.
     pub return_probe: bool,
+    /// Where return probes go instead: the ends of a function that may throw. Until there its return address stays as it
+    /// is, so that an exception finds its way; a replaced one ends in std::terminate.
+    pub exits: Vec<FileOffset>,
     /// The reason for this place.
     pub why: Why,
 }
@@ -203,6 +250,40 @@ pub enum Problem {
         /// The symbol.
         symbol: &'static str,
     },
+    /// Go's stacks move.
+    #[error("{symbol} at {entry:#x} is, or may be, Go code, which no return probe may touch")]
+    Go {
+        /// The symbol.
+        symbol: &'static str,
+        /// Its address.
+        entry: FileVaddr,
+    },
+    /// It may throw, and where it ends is not known.
+    #[error(
+        "{symbol} at {entry:#x} may throw a C++ exception, and what follows {at:#x} is not known, so that its return cannot be probed safely"
+    )]
+    MayThrow {
+        /// The symbol.
+        symbol: &'static str,
+        /// Its address.
+        entry: FileVaddr,
+        /// Where it cannot be followed.
+        at: FileVaddr,
+    },
+    /// A user's name.
+    #[error("no symbol `{symbol}`{}", near_text(near))]
+    NoSuchSymbol {
+        /// The name.
+        symbol: &'static str,
+        /// Names like it.
+        near: Vec<String>,
+    },
+    /// `.gnu_debugdata` is broken.
+    #[error(".gnu_debugdata cannot be unpacked: {reason}")]
+    MiniDebugInfo {
+        /// What the decoder says.
+        reason: String,
+    },
     /// The address is in no executable segment, or the file ends before it.
     #[error("{symbol} at {entry:#x} is not in the file's code")]
     NotInCode {
@@ -229,6 +310,10 @@ pub enum Problem {
         /// Why.
         reason: NoSite,
     },
+}
+
+fn near_text(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!(" (there is {})", near.join(", ")) }
 }
 
 /// Why a file has no plan.
@@ -259,19 +344,28 @@ pub enum PlanError {
 
 /// Chooses the best site in every allocator function that the module defines.
 pub fn plan(elf: &[u8]) -> Result<ProbePlan, PlanError> {
-    let module = Module::read(elf)?;
+    plan_with(&Input::of(elf))
+}
+
+/// Likewise, with everything that is known of the module.
+pub fn plan_with(input: &Input<'_>) -> Result<ProbePlan, PlanError> {
+    let module = Module::read(input)?;
     let mut plan = Planner::new(&module);
+    plan.drop_wrappers();
     plan.choose(choose);
     plan.avoid_crossings();
     plan.merge_forwarders();
+    plan.find_exits();
     Ok(plan.finish())
 }
 
-/// The placement without any choice, as a yardstick: the entry of every allocator function.
+/// The placement without any choice, as a yardstick: the entry of every allocator function that is not a mere wrapper.
 pub fn plan_naive(elf: &[u8]) -> Result<ProbePlan, PlanError> {
-    let module = Module::read(elf)?;
+    let module = Module::read(&Input::of(elf))?;
     let mut plan = Planner::new(&module);
-    plan.choose(|code, entry, _| choose_entry(code, entry, Why::Naive));
+    plan.drop_wrappers();
+    plan.choose(|code, entry, arguments| choose_entry(code, entry, arguments, Why::Naive));
+    plan.find_exits();
     Ok(plan.finish())
 }
 
@@ -280,11 +374,14 @@ struct Planner<'elf> {
     module: &'elf Module<'elf>,
     drafts: Vec<Draft<'elf>>,
     problems: Vec<Problem>,
+    covered: Vec<&'static str>,
 }
 
 struct Draft<'elf> {
     definition: Definition,
-    shape: Shape,
+    arguments: Arguments,
+    throws: bool,
+    exits: Vec<FileOffset>,
     aliases: Vec<&'static str>,
     code: CodeAt<'elf>,
     body: &'elf [u8],
@@ -294,7 +391,8 @@ struct Draft<'elf> {
 impl<'elf> Planner<'elf> {
     /// One draft for each file offset at which an allocator function begins.
     fn new(module: &'elf Module<'elf>) -> Self {
-        let mut planner = Self { module, drafts: Vec::new(), problems: module.problems.clone() };
+        let problems = module.problems.clone();
+        let mut planner = Self { module, drafts: Vec::new(), problems, covered: Vec::new() };
         for definition in &module.definitions {
             planner.add(*definition);
         }
@@ -303,28 +401,33 @@ impl<'elf> Planner<'elf> {
 
     fn add(&mut self, definition: Definition) {
         let Definition { symbol, entry, .. } = definition;
-        let shape = FUNCTIONS[usize::from(definition.function)].shape;
+        let row = self.module.row(&definition);
+        let arguments = Arguments { shape: row.shape, regs: row.args };
         let Some(code) = self.module.code_at(entry) else {
             self.problems.push(Problem::NotInCode { symbol, entry });
             return;
         };
         let Some(draft) = self.drafts.iter_mut().find(|draft| draft.code.offset == code.offset) else {
             let body = self.module.body(&definition, code);
-            self.drafts.push(Draft { definition, shape, aliases: Vec::new(), code, body, choice: None });
+            // A user's function throws where anything in its module may; the table knows of its own.
+            let is_users = row.symbols.is_empty();
+            let throws = row.throws && (!is_users || self.module.may_throw);
+            let (aliases, exits) = (Vec::new(), Vec::new());
+            self.drafts.push(Draft { definition, arguments, throws, exits, aliases, code, body, choice: None });
             return;
         };
-        if draft.shape != shape {
+        if !draft.arguments.reads_as(arguments) {
             self.problems.push(Problem::SharedAddress { symbol, other: draft.definition.symbol });
         } else if draft.definition.symbol != symbol && !draft.aliases.contains(&symbol) {
             draft.aliases.push(symbol);
         }
     }
 
-    fn choose(&mut self, choose: impl Fn(&[u8], FileVaddr, Shape) -> Result<Choice, NoSite>) {
+    fn choose(&mut self, choose: impl Fn(&[u8], FileVaddr, Arguments) -> Result<Choice, NoSite>) {
         let problems = &mut self.problems;
         self.drafts.retain_mut(|draft| {
             let Definition { symbol, entry, .. } = draft.definition;
-            match choose(draft.body, entry, draft.shape) {
+            match choose(draft.body, entry, draft.arguments) {
                 Ok(choice) => draft.choice = Some(choice),
                 Err(reason) => problems.push(Problem::NoSite { symbol, entry, reason }),
             }
@@ -357,7 +460,7 @@ impl<'elf> Planner<'elf> {
         self.drafts.retain_mut(|draft| {
             let Some(why) = why(draft) else { return true };
             let Definition { symbol, entry, .. } = draft.definition;
-            match choose_entry(draft.body, entry, why) {
+            match choose_entry(draft.body, entry, draft.arguments, why) {
                 Ok(choice) => draft.choice = Some(choice),
                 Err(reason) => {
                     problems.push(Problem::NoSite { symbol, entry, reason });
@@ -370,16 +473,17 @@ impl<'elf> Planner<'elf> {
 
     /// Drops functions that only jump to another one of the plan: its site sees the call, and twice is wrong for `free`.
     fn merge_forwarders(&mut self) {
-        let targets: Vec<_> = self.drafts.iter().map(Draft::forwards_to).collect();
-        let merge_into: Vec<_> = self
-            .drafts
+        let targets: Vec<_> = self.drafts.iter().map(|draft| self.forwards_to(draft)).collect();
+        let merge_into: Vec<_> = targets
             .iter()
-            .zip(&targets)
-            .map(|(draft, target)| {
-                let target = (*target)?;
-                self.drafts.iter().zip(&targets).position(|(other, others_target)| {
-                    other.definition.entry == target && other.shape == draft.shape && others_target.is_none()
-                })
+            .map(|target| {
+                let mut last = (*target)?;
+                // Of those that jump to each other all stay.
+                for _ in 0..targets.len() {
+                    let Some(next) = targets[last] else { return Some(last) };
+                    last = next;
+                }
+                None
             })
             .collect();
         for (n, into) in merge_into.iter().enumerate() {
@@ -393,22 +497,151 @@ impl<'elf> Planner<'elf> {
         self.drafts.retain(|_| merge_into.next().flatten().is_none());
     }
 
+    /// The draft that a draft only forwards to.
+    fn forwards_to(&self, draft: &Draft<'_>) -> Option<usize> {
+        let forward = draft.choice.as_ref()?.forwards?;
+        let to = match self.module.through_plt(forward.to) {
+            Some(Callee::Here(to)) => to,
+            Some(Callee::Elsewhere(_) | Callee::Raise) => return None,
+            None => forward.to,
+        };
+        self.drafts
+            .iter()
+            .position(|other| other.definition.entry == to && forward.hands_over(draft.arguments, other.arguments))
+    }
+
+    /// Drops wrappers of functions that are traced. Of two nested calls only the outer one would count, but both cost.
+    fn drop_wrappers(&mut self) {
+        let (module, drafts) = (self.module, &self.drafts);
+        let is_covered = |draft: &Draft<'_>| {
+            let row = module.row(&draft.definition);
+            row.is_wrapper && ends_in_traced(module, drafts, draft.definition.entry, row, WRAPPER_DEPTH)
+        };
+        let is_covered: Vec<bool> = drafts.iter().map(is_covered).collect();
+        let mut is_covered = is_covered.into_iter();
+        let covered = &mut self.covered;
+        self.drafts.retain(|draft| {
+            let is_covered = is_covered.next().unwrap_or(false);
+            if is_covered {
+                covered.push(draft.definition.symbol);
+                covered.extend(&draft.aliases);
+            }
+            !is_covered
+        });
+    }
+
+    /// Finds where functions that may throw end.
+    fn find_exits(&mut self) {
+        if !self.drafts.iter().any(|draft| draft.throws) {
+            return;
+        }
+        // What the others' calls run through: a probe at an exit there would see returns that are none of ours.
+        let module = self.module;
+        let others: HashSet<u64> = self
+            .drafts
+            .iter()
+            .filter(|draft| draft.arguments.shape.returns() && !draft.throws)
+            .flat_map(|draft| flow::follow(module, draft.definition.entry, None, &|_| Verdict::GoOn).visited)
+            .collect();
+        let problems = &mut self.problems;
+        self.drafts.retain_mut(|draft| {
+            if !draft.throws {
+                return true;
+            }
+            let Definition { symbol, entry, .. } = draft.definition;
+            let judge = |callee| match callee {
+                // Where it may throw it is followed all the same: returns that are none of ours are only counted.
+                Callee::Here(to) if others.contains(&to.0) && !raises(module, to, RAISE_DEPTH) => Verdict::End,
+                _ => Verdict::GoOn,
+            };
+            let Flow { exits, lost_at, .. } = flow::follow(module, entry, None, &judge);
+            let offsets: Vec<_> = exits.iter().filter_map(|at| Some(module.code_at(*at)?.offset)).collect();
+            if let Some(at) = lost_at {
+                problems.push(Problem::MayThrow { symbol, entry, at });
+            }
+            draft.exits = offsets;
+            lost_at.is_none()
+        });
+        // Functions may share their ends.
+        let mut seen = HashSet::new();
+        for draft in &mut self.drafts {
+            draft.exits.retain(|exit| seen.insert(*exit));
+        }
+    }
+
     fn finish(self) -> ProbePlan {
-        let sites = self.drafts.into_iter().filter_map(Draft::into_site).collect();
-        ProbePlan { family: self.module.family, sites, problems: self.problems }
+        let module = self.module;
+        let sites = self.drafts.into_iter().filter_map(|draft| draft.into_site(module)).collect();
+        let (family, is_stripped) = (module.family, module.is_stripped);
+        ProbePlan { family, sites, problems: self.problems, covered: self.covered, is_stripped }
     }
 }
 
-impl Draft<'_> {
-    fn forwards_to(&self) -> Option<FileVaddr> {
-        self.choice.as_ref()?.forwards_to
-    }
+/// How many calls deep a wrapper's way to a traced function is looked for: Rust's go through an object of the program's own.
+const WRAPPER_DEPTH: usize = 3;
 
-    fn into_site(self) -> Option<ProbeSite> {
+/// How many calls deep an exception is looked for: tcmalloc raises it in a function of its own.
+const RAISE_DEPTH: usize = 2;
+
+/// Whether a function, or one that it calls, raises a C++ exception.
+fn raises(module: &Module<'_>, entry: FileVaddr, depth: usize) -> bool {
+    let found = Cell::new(false);
+    let judge = |callee| {
+        let is_raised = match callee {
+            Callee::Raise => true,
+            Callee::Elsewhere(_) => false,
+            Callee::Here(to) => depth > 1 && to != entry && raises(module, to, depth - 1),
+        };
+        found.set(found.get() || is_raised);
+        Verdict::GoOn
+    };
+    flow::follow(module, entry, None, &judge);
+    found.get()
+}
+
+/// Whether a function ends in a traced one of the wrapper's kind, whatever way it takes. (`operator new` of jemalloc does not: it
+/// calls malloc only when memory is short.)
+fn ends_in_traced(
+    module: &Module<'_>,
+    drafts: &[Draft<'_>],
+    entry: FileVaddr,
+    wrapper: &AllocatorFunction,
+    depth: usize,
+) -> bool {
+    let is_of_kind = |row: &AllocatorFunction| row.shape.returns() == wrapper.shape.returns();
+    let n_met = Cell::new(0);
+    let judge = |callee| {
+        let is_traced = match callee {
+            Callee::Raise => false,
+            Callee::Elsewhere(row) => row.is_some_and(|row| is_of_kind(&module.rows[usize::from(row)])),
+            Callee::Here(to) => {
+                let traced = |draft: &Draft<'_>| {
+                    let row = module.row(&draft.definition);
+                    draft.definition.entry == to && !row.is_wrapper && is_of_kind(row)
+                };
+                drafts.iter().any(traced)
+                    || depth > 1 && to != entry && ends_in_traced(module, drafts, to, wrapper, depth - 1)
+            }
+        };
+        if is_traced {
+            n_met.set(n_met.get() + 1);
+            Verdict::Drop
+        } else {
+            Verdict::GoOn
+        }
+    };
+    let argument = (!wrapper.shape.returns()).then_some(Register::RDI);
+    let flow = flow::follow(module, entry, argument, &judge);
+    n_met.get() > 0 && flow.exits.is_empty() && flow.lost_at.is_none()
+}
+
+impl Draft<'_> {
+    fn into_site(self, module: &Module<'_>) -> Option<ProbeSite> {
         let choice = self.choice?;
         Some(ProbeSite {
             function: self.definition.function,
-            shape: self.shape,
+            shape: self.arguments.shape,
+            name: module.row(&self.definition).name,
             symbol: self.definition.symbol,
             aliases: self.aliases,
             entry: self.definition.entry,
@@ -419,7 +652,8 @@ impl Draft<'_> {
             execution: choice.execution,
             args: choice.args,
             rsp_moved_bytes: choice.rsp_moved_bytes,
-            return_probe: self.shape.returns(),
+            return_probe: self.arguments.shape.returns() && !self.throws,
+            exits: self.exits,
             why: choice.why,
         })
     }

@@ -35,10 +35,43 @@ pub struct Choice {
     pub args: [Reg; 3],
     /// Bytes that rsp lies below the return address at the site.
     pub rsp_moved_bytes: u16,
-    /// Where an unconditional direct jump, reached with everything as at the entry, leads: the function only forwards.
-    pub forwards_to: Option<FileVaddr>,
+    /// Set where the site is an unconditional direct jump with rsp as at the entry: the function only forwards.
+    pub forwards: Option<Forward>,
     /// The reason for this place.
     pub why: Why,
+}
+
+/// A jump that hands a whole call over to another function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Where it leads; perhaps an entry of the procedure linkage table.
+    pub to: FileVaddr,
+    /// Per argument, the registers that hold it then: bit n is the register with number n.
+    holders: [u16; 3],
+}
+
+impl Forward {
+    /// Whether a function that reads its arguments there reads the same ones.
+    pub fn hands_over(&self, own: Arguments, others: Arguments) -> bool {
+        own.shape == others.shape
+            && (0..3).all(|n| !own.shape.reads_arg(n) || self.holders[n] & (1 << others.regs[n].0) != 0)
+    }
+}
+
+/// A function's arguments and their registers at its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arguments {
+    /// What they mean.
+    pub shape: Shape,
+    /// Where they are.
+    pub regs: [Reg; 3],
+}
+
+impl Arguments {
+    /// Whether what is read for one is right for the other.
+    pub fn reads_as(self, other: Self) -> bool {
+        self.shape == other.shape && (0..3).all(|n| !self.shape.reads_arg(n) || self.regs[n] == other.regs[n])
+    }
 }
 
 /// Why a function cannot be probed at all.
@@ -56,41 +89,42 @@ pub enum NoSite {
 }
 
 /// Chooses the site in the function whose bytes, from the entry to its end, are `code`.
-pub fn choose(code: &[u8], entry: FileVaddr, shape: Shape) -> Result<Choice, NoSite> {
-    let mut state = State::at_entry(shape);
+pub fn choose(code: &[u8], entry: FileVaddr, arguments: Arguments) -> Result<Choice, NoSite> {
+    let mut state = State::at_entry(arguments);
     let mut factory = InstructionInfoFactory::new();
     for (n_passed, instruction) in decode(code, entry).take(MAX_PROLOGUE_INSTRUCTIONS).enumerate() {
         if instruction.is_invalid() {
-            return choose_entry(code, entry, Why::Undecodable { at: offset(&instruction, entry) });
+            return choose_entry(code, entry, arguments, Why::Undecodable { at: offset(&instruction, entry) });
         }
         let at = offset(&instruction, entry);
         if kernel_action(bytes_of(code, &instruction, entry)) == KernelAction::Emulate {
-            if shape.returns() && state.rsp_moved_bytes != 0 {
-                return choose_entry(code, entry, Why::StackMoved { at });
+            if arguments.shape.returns() && state.rsp_moved_bytes != 0 {
+                return choose_entry(code, entry, arguments, Why::StackMoved { at });
             }
-            let forwards = instruction.flow_control() == FlowControl::UnconditionalBranch && state.is_as_at_entry();
+            let forwards = instruction.flow_control() == FlowControl::UnconditionalBranch && state.rsp_moved_bytes == 0;
             return Ok(Choice {
                 offset_bytes: at,
                 instruction: text(&instruction),
                 execution: Execution::Emulated,
                 args: state.locate(),
                 rsp_moved_bytes: state.rsp_moved_bytes,
-                forwards_to: forwards.then(|| FileVaddr(instruction.near_branch_target())),
+                forwards: forwards
+                    .then(|| Forward { to: FileVaddr(instruction.near_branch_target()), holders: state.holders }),
                 why: if n_passed == 0 { Why::EntryEmulated } else { Why::FirstEmulated { n_passed } },
             });
         }
         if instruction.flow_control() != FlowControl::Next {
-            return choose_entry(code, entry, Why::BranchNotEmulated { at, branch: text(&instruction) });
+            return choose_entry(code, entry, arguments, Why::BranchNotEmulated { at, branch: text(&instruction) });
         }
         if let Err(why) = state.pass(&instruction, at, &mut factory) {
-            return choose_entry(code, entry, why);
+            return choose_entry(code, entry, arguments, why);
         }
     }
-    choose_entry(code, entry, Why::NoBranchFound)
+    choose_entry(code, entry, arguments, Why::NoBranchFound)
 }
 
 /// The entry itself, whatever it costs.
-pub fn choose_entry(code: &[u8], entry: FileVaddr, why: Why) -> Result<Choice, NoSite> {
+pub fn choose_entry(code: &[u8], entry: FileVaddr, arguments: Arguments, why: Why) -> Result<Choice, NoSite> {
     let Some(instruction) = decode(code, entry).next().filter(|instruction| !instruction.is_invalid()) else {
         return Err(NoSite::Undecodable);
     };
@@ -103,9 +137,9 @@ pub fn choose_entry(code: &[u8], entry: FileVaddr, why: Why) -> Result<Choice, N
         offset_bytes: 0,
         instruction: text(&instruction),
         execution,
-        args: Reg::ARGS,
+        args: arguments.regs,
         rsp_moved_bytes: 0,
-        forwards_to: None,
+        forwards: None,
         why,
     })
 }
@@ -117,26 +151,22 @@ pub fn decode(code: &[u8], entry: FileVaddr) -> impl Iterator<Item = Instruction
 
 /// What is known between two instructions.
 struct State {
-    shape: Shape,
+    arguments: Arguments,
     /// Per argument, the registers that hold it: bit n is the register with number n.
     holders: [u16; 3],
     rsp_moved_bytes: u16,
 }
 
 impl State {
-    fn at_entry(shape: Shape) -> Self {
-        Self { shape, holders: Reg::ARGS.map(|reg| 1 << reg.0), rsp_moved_bytes: 0 }
+    fn at_entry(arguments: Arguments) -> Self {
+        Self { arguments, holders: arguments.regs.map(|reg| 1 << reg.0), rsp_moved_bytes: 0 }
     }
 
-    fn is_as_at_entry(&self) -> bool {
-        self.rsp_moved_bytes == 0 && self.locate() == Reg::ARGS
-    }
-
-    /// One register for each argument: the ABI's while it still holds it, else the lowest.
+    /// One register for each argument: the entry's while it still holds it, else the lowest.
     fn locate(&self) -> [Reg; 3] {
-        let mut regs = Reg::ARGS;
+        let mut regs = self.arguments.regs;
         for (n, reg) in regs.iter_mut().enumerate() {
-            if self.shape.reads_arg(n) && self.holders[n] & (1 << reg.0) == 0 && self.holders[n] != 0 {
+            if self.arguments.shape.reads_arg(n) && self.holders[n] & (1 << reg.0) == 0 && self.holders[n] != 0 {
                 *reg = Reg(self.holders[n].trailing_zeros() as u8);
             }
         }
@@ -160,8 +190,8 @@ impl State {
                 *holders |= u16::from(before & (1 << from) != 0) << to;
             }
         }
-        match (0..3).find(|&n| self.shape.reads_arg(n) && self.holders[n] == 0) {
-            Some(arg) => Err(Why::ArgumentLost { at, arg: super::allocators::arg_name(self.shape, arg) }),
+        match (0..3).find(|&n| self.arguments.shape.reads_arg(n) && self.holders[n] == 0) {
+            Some(arg) => Err(Why::ArgumentLost { at, arg: super::allocators::arg_name(self.arguments.shape, arg) }),
             None => Ok(()),
         }
     }
@@ -253,8 +283,17 @@ mod tests {
     const RSI: Reg = Reg(6);
     const RDI: Reg = Reg(7);
 
+    fn standard(shape: Shape) -> Arguments {
+        Arguments { shape, regs: Reg::ARGS }
+    }
+
+    /// Whether the function does nothing but hand over to one that reads the arguments in these registers.
+    fn forwards(choice: &Choice, shape: Shape, regs: [Reg; 3]) -> bool {
+        choice.forwards.is_some_and(|forward| forward.hands_over(standard(shape), Arguments { shape, regs }))
+    }
+
     fn site(code: &[u8], shape: Shape) -> Choice {
-        choose(code, ENTRY, shape).expect("a site")
+        choose(code, ENTRY, standard(shape)).expect("a site")
     }
 
     fn assert_entry_stepped(code: &[u8], shape: Shape, why: &Why) {
@@ -293,7 +332,7 @@ mod tests {
         let choice = site(&[0x48, 0x85, 0xff, 0x74, 0x10], Shape::Pointer);
         assert_emulated(&choice, 3, Reg::ARGS, 0);
         assert_eq!(choice.instruction, "je 0x1015");
-        assert_eq!(choice.forwards_to, None);
+        assert_eq!(choice.forwards, None);
     }
 
     #[test]
@@ -371,7 +410,8 @@ mod tests {
         let code = [0x48, 0x89, 0xf2, 0x48, 0x89, 0xfe, 0x31, 0xff, 0xeb, 0x10];
         let choice = site(&code, Shape::PointerSize);
         assert_emulated(&choice, 8, [RSI, RDX, RDX], 0);
-        assert_eq!(choice.forwards_to, None, "the target sees other arguments");
+        assert!(!forwards(&choice, Shape::PointerSize, Reg::ARGS), "the target sees other arguments");
+        assert!(forwards(&choice, Shape::PointerSize, [RSI, RDX, RDX]), "as mi_heap_realloc does");
     }
 
     #[test]
@@ -432,7 +472,7 @@ mod tests {
         assert_eq!((choice.offset_bytes, choice.execution), (0, Execution::SingleStepped));
         assert!(matches!(choice.why, Why::BranchNotEmulated { at: 3, .. }), "{:?}", choice.why);
         // 66 e8 ...    call ... (operand size prefix) at the entry: the kernel takes no probe
-        let err = choose(&[0x66, 0xe8, 0, 0, 0, 0, 0x90], ENTRY, Shape::Pointer).expect_err("refused");
+        let err = choose(&[0x66, 0xe8, 0, 0, 0, 0, 0x90], ENTRY, standard(Shape::Pointer)).expect_err("refused");
         assert!(matches!(err, NoSite::Refused { .. }), "{err:?}");
     }
 
@@ -442,7 +482,7 @@ mod tests {
         // e8 00 01 00 00  call 0x1109
         let choice = site(&[0xf3, 0x0f, 0x1e, 0xfa, 0xe8, 0, 1, 0, 0], Shape::Size);
         assert_emulated(&choice, 4, Reg::ARGS, 0);
-        assert_eq!(choice.forwards_to, None);
+        assert_eq!(choice.forwards, None);
     }
 
     #[test]
@@ -452,7 +492,8 @@ mod tests {
         // e9 00 01 00 00  jmp  0x1109
         let choice = site(&[0xf3, 0x0f, 0x1e, 0xfa, 0xe9, 0, 1, 0, 0], Shape::Size);
         assert_emulated(&choice, 4, Reg::ARGS, 0);
-        assert_eq!(choice.forwards_to, Some(FileVaddr(0x1109)));
+        assert_eq!(choice.forwards.map(|forward| forward.to), Some(FileVaddr(0x1109)));
+        assert!(forwards(&choice, Shape::Size, Reg::ARGS));
     }
 
     #[test]
@@ -486,8 +527,8 @@ mod tests {
         // 74           je   (cut off)
         assert_entry_stepped(&[0x48, 0x85, 0xff, 0x74], Shape::Size, &Why::Undecodable { at: 3 });
         assert_entry_stepped(&[0x48, 0x85, 0xff], Shape::Size, &Why::NoBranchFound);
-        assert_eq!(choose(&[], ENTRY, Shape::Size), Err(NoSite::Undecodable));
-        assert_eq!(choose(&[0x06], ENTRY, Shape::Size), Err(NoSite::Undecodable));
+        assert_eq!(choose(&[], ENTRY, standard(Shape::Size)), Err(NoSite::Undecodable));
+        assert_eq!(choose(&[0x06], ENTRY, standard(Shape::Size)), Err(NoSite::Undecodable));
     }
 
     #[test]
@@ -495,7 +536,7 @@ mod tests {
         // f0 48 0f c1 07  lock xadd [rdi],rax
         // c3              ret
         let code = [0xf0, 0x48, 0x0f, 0xc1, 0x07, 0xc3];
-        assert!(matches!(choose(&code, ENTRY, Shape::Size), Err(NoSite::Refused { .. })));
+        assert!(matches!(choose(&code, ENTRY, standard(Shape::Size)), Err(NoSite::Refused { .. })));
         // f0 48 0f c1 07  lock xadd [rdi],rax
         // 55              push rbp
         assert_emulated(&site(&[0xf0, 0x48, 0x0f, 0xc1, 0x07, 0x55], Shape::Size), 5, Reg::ARGS, 0);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use tracer_common::cookie::Reg;
 
-use super::{ProbePlan, ProbeSite, allocators::arg_name, function_name};
+use super::{ProbePlan, ProbeSite, allocators::arg_name};
 
 const REG_NAMES: [&str; 16] =
     ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
@@ -30,6 +30,11 @@ impl ProbePlan {
             out.push_str(line.trim_end());
             out.push('\n');
         }
+        if !self.covered.is_empty() {
+            out.push_str("  seen through the traced functions that they call: ");
+            out.push_str(&self.covered.join(", "));
+            out.push('\n');
+        }
         for problem in &self.problems {
             out.push_str("  not probed: ");
             out.push_str(&escape(&problem.to_string()));
@@ -47,14 +52,22 @@ fn row(site: &ProbeSite) -> [String; COLUMNS] {
         why = format!("{why}; also {}", site.aliases.join(", "));
     }
     [
-        function_name(site.function).unwrap_or("?").to_owned(),
+        escape(site.name),
         format!("{:#x}", site.file_offset),
         format!("{}+{}", site.symbol, site.offset_from_entry),
         escape(&site.instruction),
         site.execution.to_string(),
-        format!("{}{}", if site.return_probe { "entry+return " } else { "entry " }, args(site)),
+        format!("{} {}", probes(site), args(site)),
         escape(&why),
     ]
+}
+
+fn probes(site: &ProbeSite) -> String {
+    match (site.return_probe, site.exits.len()) {
+        (true, _) => "entry+return".to_owned(),
+        (false, 0) => "entry".to_owned(),
+        (false, n) => format!("entry+{n} exits"),
+    }
 }
 
 fn args(site: &ProbeSite) -> String {
@@ -99,6 +112,7 @@ mod tests {
         let malloc = ProbeSite {
             function: 0,
             shape: Shape::Size,
+            name: "malloc",
             symbol: "malloc",
             aliases: vec!["__libc_malloc"],
             entry: FileVaddr(0x2000),
@@ -109,11 +123,13 @@ mod tests {
             args: [Reg(6), Reg(6), Reg(2)],
             rsp_moved_bytes: 0,
             return_probe: true,
+            exits: Vec::new(),
             why: Why::FirstEmulated { n_passed: 2 },
         };
         let free = ProbeSite {
             function: 4,
             shape: Shape::Pointer,
+            name: "free",
             symbol: "free",
             aliases: Vec::new(),
             file_offset: FileOffset(0x1100),
@@ -127,15 +143,26 @@ mod tests {
             ..malloc.clone()
         };
         let problems = vec![Problem::NotAFunction { symbol: "valloc" }];
-        let plan = ProbePlan { family: None, sites: vec![malloc, free], problems };
+        let exits = vec![FileOffset(0x1300), FileOffset(0x1310)];
+        let new = ProbeSite { name: "operator new", symbol: "_Znwm", return_probe: false, exits, ..malloc.clone() };
+        let plan = ProbePlan {
+            family: None,
+            sites: vec![malloc, free, new],
+            problems,
+            covered: vec!["_Znam", "_ZdlPv"],
+            is_stripped: true,
+        };
         assert_eq!(
             plan.render("lib\x1b[31m.so"),
             concat!(
-                "lib\\u{1b}[31m.so: no known allocator, 2 sites\n",
-                "  malloc  0x1007  malloc+7  ja 0x2040      emulated        entry+return size=rsi",
-                "                   first emulated instruction, behind 2; also __libc_malloc\n",
-                "  free    0x1100  free+0    sub rsp, 0x18  single-stepped  entry ptr=rdi return address at rsp+24",
-                "  the entry: no branch found\n",
+                "lib\\u{1b}[31m.so: no known allocator, 3 sites\n",
+                "  malloc        0x1007  malloc+7  ja 0x2040      emulated        entry+return size=rsi                   ",
+                "first emulated instruction, behind 2; also __libc_malloc\n",
+                "  free          0x1100  free+0    sub rsp, 0x18  single-stepped  entry ptr=rdi return address at rsp+24  ",
+                "the entry: no branch found\n",
+                "  operator new  0x1007  _Znwm+7   ja 0x2040      emulated        entry+2 exits size=rsi                  ",
+                "first emulated instruction, behind 2; also __libc_malloc\n",
+                "  seen through the traced functions that they call: _Znam, _ZdlPv\n",
                 "  not probed: valloc is not a function\n",
             )
         );

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
+    io::Read as _,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -19,8 +20,9 @@ use tracer_common::{
 use crate::{
     bpf::{AttachError, Binding, Kernel, LoadError, Notices, RawStack, TableSizes, TrapCost, monotonic_ns},
     options::{Placement, SessionOptions},
-    plan::{self, ProbePlan},
+    plan::{self, Input, PlanError, ProbePlan},
     snapshot::{Frame, ModuleId, ModuleKind, Overhead, Snapshot, Stack, StackStats, TargetInfo, Tid, Totals},
+    symbolize::debug_file::{self, ElfFacts},
     target::{
         LoadedModule, Modules, Process, ProcessError, host,
         seccomp::{self, ReturnProbes},
@@ -331,7 +333,7 @@ impl Tracer {
             let is_exe = self.process.exe.as_deref() == Some(&loaded.module.path);
             let has_symbols = elf.symbols().next().is_some() || elf.dynamic_symbols().next().is_some();
             (is_exe && !has_symbols)
-                .then_some("; the executable is static and stripped: only one with symbols (a debug file is not enough yet) can be traced")
+                .then_some("; the executable is static and stripped: install its debug file (found by build id or debug link), trace a build with symbols, or describe its allocator with --allocator")
         });
         TraceError::NoAllocator {
             pid: self.process.pid,
@@ -365,10 +367,10 @@ impl Tracer {
                 self.note(format!("{}: no room for its unwind rows; stacks through it are truncated", path.display()));
             }
             self.ranges.insert(id, (added.range(), read.rows.base_vaddr));
-            bindings.push((id, read.bindings, read.library_notice));
+            bindings.push((id, read.bindings, read.exits, read.library_notice));
         }
         self.upload();
-        for (id, bindings, library_notice) in bindings {
+        for (id, bindings, exits, library_notice) in bindings {
             let open_path = self.modules.get(id).module.open_path.clone();
             if let Some(notice) = library_notice {
                 self.watch_libraries(id, &open_path, notice)?;
@@ -378,6 +380,7 @@ impl Tracer {
                 match self.placement {
                     Placement::Empty => self.kernel.attach_empty(&open_path, &bindings, self.process.pid)?,
                     Placement::Planned | Placement::Naive => {
+                        self.kernel.attach_exits(&open_path, &exits, self.process.pid)?;
                         self.kernel.attach(&open_path, &bindings, self.process.pid)?;
                     }
                 }
@@ -578,6 +581,8 @@ struct LibraryNotice {
 struct ReadModule {
     rows: ModuleRows,
     bindings: Vec<Binding>,
+    /// Where functions end that may throw.
+    exits: Vec<FileOffset>,
     library_notice: Option<LibraryNotice>,
     problems: Vec<String>,
 }
@@ -591,7 +596,7 @@ impl ReadModule {
         });
         if bytes.is_empty() {
             let (rows, bindings) = (ModuleRows::default(), Vec::new());
-            return Self { rows, bindings, library_notice: None, problems };
+            return Self { rows, bindings, exits: Vec::new(), library_notice: None, problems };
         }
         let rows = module_rows(&bytes).unwrap_or_else(|error| {
             problems.push(error.to_string());
@@ -606,12 +611,14 @@ impl ReadModule {
             }
         }
         let plan = match placement {
-            Placement::Planned | Placement::Empty => plan::plan(&bytes),
+            Placement::Planned | Placement::Empty => plan_of_module(loaded, &bytes),
             Placement::Naive => plan::plan_naive(&bytes),
         };
+        let mut exits = Vec::new();
         let bindings = match (loaded.module.kind, plan) {
             (ModuleKind::File, Ok(plan)) => {
                 problems.extend(plan.problems.iter().map(ToString::to_string));
+                exits = plan.sites.iter().flat_map(|site| site.exits.iter().copied()).collect();
                 bindings(&plan)
             }
             (ModuleKind::File, Err(error)) => {
@@ -620,8 +627,34 @@ impl ReadModule {
             }
             _ => Vec::new(),
         };
-        Self { rows, bindings, library_notice: library_notice(loaded, &bytes), problems }
+        Self { rows, bindings, exits, library_notice: library_notice(loaded, &bytes), problems }
     }
+}
+
+/// Largest debug file that is read for the names of a stripped module's functions.
+const MAX_DEBUG_FILE_BYTES: u64 = 512 << 20;
+
+/// A module's plan, with the help of its debug file where it is stripped and shows no allocator.
+fn plan_of_module(loaded: &LoadedModule, bytes: &[u8]) -> Result<ProbePlan, PlanError> {
+    let input = Input { path: &loaded.module.path, ..Input::of(bytes) };
+    let plan = plan::plan_with(&input)?;
+    if !plan.sites.is_empty() || !plan.is_stripped {
+        return Ok(plan);
+    }
+    match debug_file_of(loaded) {
+        Some(debug) => plan::plan_with(&Input { debug: Some(&debug), ..input }),
+        None => Ok(plan),
+    }
+}
+
+fn debug_file_of(loaded: &LoadedModule) -> Option<Vec<u8>> {
+    let facts = ElfFacts::read(&debug_file::open_regular(&loaded.module.open_path).ok()?).ok()?;
+    let roots = [PathBuf::from("/usr/lib/debug")];
+    let (mut file, _) = debug_file::find(&loaded.module.path, &facts, &roots)?;
+    let mut bytes = Vec::new();
+    std::io::Seek::rewind(&mut file).ok()?;
+    (&file).take(MAX_DEBUG_FILE_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 fn bindings(plan: &ProbePlan) -> Vec<Binding> {
@@ -661,7 +694,7 @@ pub fn plan_of(process: &Process) -> Result<String, TraceError> {
     for loaded in modules.all().iter().filter(|loaded| loaded.module.kind == ModuleKind::File) {
         looked_at.push(loaded.module.path.clone());
         let Ok(bytes) = loaded.bytes() else { continue };
-        if let Ok(plan) = plan::plan(&bytes)
+        if let Ok(plan) = plan_of_module(loaded, &bytes)
             && !plan.sites.is_empty()
         {
             text.push_str(&plan.render(&loaded.module.path.to_string_lossy()));

@@ -1,7 +1,7 @@
 //! Addresses → names, after the snapshot. The only importer of blazesym.
 
 pub mod attribute;
-mod debug_file;
+pub(crate) mod debug_file;
 mod name;
 mod symbolizer;
 
