@@ -1,6 +1,7 @@
 //! Every allocator, however it comes into a process: exact to the byte, and nothing counted twice.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::Write as _,
     os::unix::net::UnixStream,
@@ -58,6 +59,29 @@ fn exact_linked(program: &Program) -> Result<()> {
 
 fn operators() -> Program {
     Program::cpp("operators").variant("17", &["-std=c++17"])
+}
+
+const POOL: &str = "alloc=pool:pool_alloc(size=arg1,ret=ptr) free=pool:pool_free(ptr=arg1)";
+
+#[test]
+fn a_pool_that_the_user_describes_is_exact() -> Result<()> {
+    let program = Program::c("pool");
+    let session = Session::new().option("--allocator").option(POOL);
+    Truth::of(&program)?.check(&session.run(program.build()?, &NO_ARGS)?)
+}
+
+#[test]
+fn an_allocator_that_is_not_there_is_told_with_names_like_it() -> Result<()> {
+    let program = Program::c("pool").build()?;
+    for (spec, expected) in [
+        (POOL.replace("pool_alloc", "pool_aloc"), "no symbol `pool_aloc` (there is pool_alloc"),
+        (POOL.replace("size=", "sise="), "column 23"),
+    ] {
+        let output =
+            trace(&[OsStr::new("run"), "--allocator".as_ref(), spec.as_ref(), "--".as_ref(), program.as_ref()])?;
+        ensure!(!output.status.success() && output.stderr.contains(expected), "{spec}: {}", output.stderr);
+    }
+    Ok(())
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::plan::AllocatorSpec;
+
 /// What statistics are grouped by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Key {
@@ -189,6 +191,8 @@ pub struct SessionOptions {
     pub start_after: Option<Duration>,
     /// Snapshots and the series between them, in a file.
     pub record: Option<RecordOptions>,
+    /// Allocators that the user described.
+    pub allocators: Vec<AllocatorSpec>,
     /// No progress, no notes: only reports and errors.
     pub quiet: bool,
     /// 1: the tracer's own decisions; 2: also the BPF side's diagnostics.

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use tracer_user::options::{BasisPoints, DEFAULT_MAX_LIVE_BLOCKS, Key, Placement, RecordOptions, SessionOptions};
+use tracer_user::{
+    options::{BasisPoints, DEFAULT_MAX_LIVE_BLOCKS, Key, Placement, RecordOptions, SessionOptions},
+    plan::AllocatorSpec,
+};
 
 use super::{
     args::json_target,
@@ -41,6 +44,10 @@ pub(super) struct TraceArgs {
     /// Attach the probes only after this time; `memtrace-bpf resume` attaches them sooner
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Session")]
     start_after: Option<Duration>,
+    /// Trace a pool or an allocator of the program's own (repeatable; arguments count from 0):
+    /// alloc=MODULE:SYMBOL(size=argN[*argM],ret=ptr|out=argK) free=MODULE:SYMBOL(ptr=argN)
+    #[arg(long = "allocator", value_name = "SPEC", help_heading = "Session")]
+    allocators: Vec<AllocatorSpec>,
     /// Keep stacks of different threads apart (--key thread does so too)
     #[arg(long, help_heading = "Session")]
     by_thread: bool,
@@ -67,6 +74,7 @@ impl TraceArgs {
             by_thread: self.by_thread || report.key == Key::Thread,
             report,
             json: self.json.map(json_target),
+            allocators: self.allocators,
             start_after: self.start_after,
             record: self.record.map(|path| RecordOptions {
                 path,

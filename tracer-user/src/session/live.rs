@@ -305,6 +305,9 @@ impl Session {
             eprintln!("memtrace-bpf: the program ended before tracing began (--start-after): nothing to report");
             return Ok(Ended { code, recording: None });
         }
+        if let Some(error) = tracer.unmapped_allocator() {
+            tracer.note(error.to_string());
+        }
         if !tracer.has_sites() {
             tracer.note(tracer.no_allocator().to_string());
         }

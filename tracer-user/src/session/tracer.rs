@@ -20,7 +20,7 @@ use tracer_common::{
 use crate::{
     bpf::{AttachError, Binding, Kernel, LoadError, Notices, RawStack, TableSizes, TrapCost, monotonic_ns},
     options::{Placement, SessionOptions},
-    plan::{self, Input, PlanError, ProbePlan},
+    plan::{self, AllocatorSpec, Input, PlanError, ProbePlan, Problem, SpecFunction},
     snapshot::{Frame, ModuleId, ModuleKind, Overhead, Snapshot, Stack, StackStats, TargetInfo, Tid, Totals},
     symbolize::debug_file::{self, ElfFacts},
     target::{
@@ -81,6 +81,12 @@ pub enum TraceError {
         /// What would happen, and what to do.
         reason: String,
     },
+    /// An allocator that the user described is not there.
+    #[error("failed to find the allocator described: {reason}")]
+    Allocator {
+        /// What is not there, and what is.
+        reason: String,
+    },
     /// No module defines an allocator that is known.
     #[error(
         "pid {pid} ({comm}): no allocator found; looked for malloc and its family in the symbols of {looked_at}{hint}"
@@ -111,6 +117,8 @@ pub struct Tracer {
     process: Arc<Process>,
     origin: Origin,
     placement: Placement,
+    /// Allocators that the user described.
+    allocators: Vec<AllocatorSpec>,
     kernel: Kernel,
     modules: Modules,
     tables: RowTables<Vec<u8>>,
@@ -175,7 +183,7 @@ impl Tracer {
         for id in fresh {
             let loaded = modules.get(id);
             progress(&loaded.module.path.to_string_lossy());
-            read.push((id, ReadModule::read(loaded, options.placement)));
+            read.push((id, ReadModule::read(loaded, options.placement, &options.allocators)));
         }
         let n_rows: usize = read.iter().map(|(_, read)| read.rows.rows.len()).sum();
         let spare = if origin == Origin::Child { SPARE_ROWS_OF_CHILD } else { SPARE_ROWS };
@@ -197,6 +205,7 @@ impl Tracer {
             process: Arc::clone(process),
             origin,
             placement: options.placement,
+            allocators: options.allocators.clone(),
             kernel,
             modules,
             tables: RowTables::new(sizes.rows),
@@ -211,8 +220,13 @@ impl Tracer {
             notes: Vec::new(),
         };
         tracer.take_in(read)?;
-        if tracer.n_sites == 0 && origin == Origin::Attached {
-            return Err(tracer.no_allocator());
+        if origin == Origin::Attached {
+            if let Some(error) = tracer.unmapped_allocator() {
+                return Err(error);
+            }
+            if tracer.n_sites == 0 {
+                return Err(tracer.no_allocator());
+            }
         }
         Ok(tracer)
     }
@@ -313,17 +327,27 @@ impl Tracer {
         self.n_sites > 0
     }
 
+    /// The error for an allocator described in a module that is not mapped.
+    pub fn unmapped_allocator(&self) -> Option<TraceError> {
+        let is_mapped =
+            |function: &SpecFunction| self.modules.all().iter().any(|loaded| function.is_of(&loaded.module.path));
+        let missing = self.allocators.iter().flat_map(|spec| &spec.functions).find(|function| !is_mapped(function))?;
+        Some(TraceError::Allocator {
+            reason: format!("`{}` is not mapped (mapped: {})", missing.module, self.mapped_files()),
+        })
+    }
+
+    /// The names of all mapped files, for messages.
+    fn mapped_files(&self) -> String {
+        let name =
+            |loaded: &LoadedModule| loaded.module.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let files = self.modules.all().iter().filter(|loaded| loaded.module.kind == ModuleKind::File);
+        let names: Vec<_> = files.map(|loaded| name(loaded).unwrap_or_default()).collect();
+        if names.is_empty() { "no file".to_owned() } else { names.join(", ") }
+    }
+
     /// The error that says which modules were looked at in vain.
     pub fn no_allocator(&self) -> TraceError {
-        let files: Vec<_> = self
-            .modules
-            .all()
-            .iter()
-            .filter(|loaded| loaded.module.kind == ModuleKind::File)
-            .map(|loaded| {
-                loaded.module.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-            })
-            .collect();
         let hint = self.modules.all().iter().find_map(|loaded| {
             let bytes = loaded.bytes().ok()?;
             let elf = object::File::parse(&*bytes).ok()?;
@@ -338,7 +362,7 @@ impl Tracer {
         TraceError::NoAllocator {
             pid: self.process.pid,
             comm: self.process.comm.clone(),
-            looked_at: if files.is_empty() { "no file".to_owned() } else { files.join(", ") },
+            looked_at: self.mapped_files(),
             hint: hint.unwrap_or(""),
         }
     }
@@ -349,7 +373,10 @@ impl Tracer {
     /// The mappings could not be read (the target has ended), or a probe was refused.
     pub fn refresh(&mut self) -> Result<(), TraceError> {
         let fresh = self.modules.refresh(&self.process)?;
-        let read = fresh.into_iter().map(|id| (id, ReadModule::read(self.modules.get(id), self.placement))).collect();
+        let read = fresh
+            .into_iter()
+            .map(|id| (id, ReadModule::read(self.modules.get(id), self.placement, &self.allocators)))
+            .collect();
         self.take_in(read)
     }
 
@@ -358,6 +385,9 @@ impl Tracer {
         let mut bindings = Vec::new();
         for (id, read) in read {
             let path = self.modules.get(id).module.path.clone();
+            if let Some(reason) = read.misdescribed {
+                return Err(TraceError::Allocator { reason: format!("{}: {reason}", path.display()) });
+            }
             for problem in read.problems {
                 self.note(format!("{}: {problem}", path.display()));
             }
@@ -585,10 +615,12 @@ struct ReadModule {
     exits: Vec<FileOffset>,
     library_notice: Option<LibraryNotice>,
     problems: Vec<String>,
+    /// An allocator was described for this module by a symbol that it has not.
+    misdescribed: Option<String>,
 }
 
 impl ReadModule {
-    fn read(loaded: &LoadedModule, placement: Placement) -> Self {
+    fn read(loaded: &LoadedModule, placement: Placement, allocators: &[AllocatorSpec]) -> Self {
         let mut problems = Vec::new();
         let bytes = loaded.bytes().unwrap_or_else(|error| {
             problems.push(format!("failed to read: {error}"));
@@ -596,7 +628,7 @@ impl ReadModule {
         });
         if bytes.is_empty() {
             let (rows, bindings) = (ModuleRows::default(), Vec::new());
-            return Self { rows, bindings, exits: Vec::new(), library_notice: None, problems };
+            return Self { rows, bindings, exits: Vec::new(), library_notice: None, problems, misdescribed: None };
         }
         let rows = module_rows(&bytes).unwrap_or_else(|error| {
             problems.push(error.to_string());
@@ -611,12 +643,15 @@ impl ReadModule {
             }
         }
         let plan = match placement {
-            Placement::Planned | Placement::Empty => plan_of_module(loaded, &bytes),
+            Placement::Planned | Placement::Empty => plan_of_module(loaded, &bytes, allocators),
             Placement::Naive => plan::plan_naive(&bytes),
         };
         let mut exits = Vec::new();
+        let mut misdescribed = None;
         let bindings = match (loaded.module.kind, plan) {
             (ModuleKind::File, Ok(plan)) => {
+                let is_named = |problem: &&Problem| matches!(problem, Problem::NoSuchSymbol { .. });
+                misdescribed = plan.problems.iter().find(is_named).map(ToString::to_string);
                 problems.extend(plan.problems.iter().map(ToString::to_string));
                 exits = plan.sites.iter().flat_map(|site| site.exits.iter().copied()).collect();
                 bindings(&plan)
@@ -627,7 +662,7 @@ impl ReadModule {
             }
             _ => Vec::new(),
         };
-        Self { rows, bindings, exits, library_notice: library_notice(loaded, &bytes), problems }
+        Self { rows, bindings, exits, library_notice: library_notice(loaded, &bytes), problems, misdescribed }
     }
 }
 
@@ -635,8 +670,8 @@ impl ReadModule {
 const MAX_DEBUG_FILE_BYTES: u64 = 512 << 20;
 
 /// A module's plan, with the help of its debug file where it is stripped and shows no allocator.
-fn plan_of_module(loaded: &LoadedModule, bytes: &[u8]) -> Result<ProbePlan, PlanError> {
-    let input = Input { path: &loaded.module.path, ..Input::of(bytes) };
+fn plan_of_module(loaded: &LoadedModule, bytes: &[u8], specs: &[AllocatorSpec]) -> Result<ProbePlan, PlanError> {
+    let input = Input { path: &loaded.module.path, specs, ..Input::of(bytes) };
     let plan = plan::plan_with(&input)?;
     if !plan.sites.is_empty() || !plan.is_stripped {
         return Ok(plan);
@@ -694,7 +729,7 @@ pub fn plan_of(process: &Process) -> Result<String, TraceError> {
     for loaded in modules.all().iter().filter(|loaded| loaded.module.kind == ModuleKind::File) {
         looked_at.push(loaded.module.path.clone());
         let Ok(bytes) = loaded.bytes() else { continue };
-        if let Ok(plan) = plan_of_module(loaded, &bytes)
+        if let Ok(plan) = plan_of_module(loaded, &bytes, &[])
             && !plan.sites.is_empty()
         {
             text.push_str(&plan.render(&loaded.module.path.to_string_lossy()));
