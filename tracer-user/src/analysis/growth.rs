@@ -130,18 +130,22 @@ fn series_of(
     n_lines: usize,
     points: &[usize],
 ) -> Vec<u64> {
+    let members: Vec<(u32, u32)> =
+        members.iter().map(|&(stack, line)| (snapshot.stacks[stack as usize].id.0, line)).collect();
     let mut all = vec![0_u64; n_lines * points.len()];
+    let mut sums = vec![0_u64; n_lines];
     let mut next = 0;
     recording.each_snapshot(|at, totals: &[Totals]| {
         if points.get(next) != Some(&at) {
             return;
         }
-        for &(stack, line) in members {
-            let id = snapshot.stacks[stack as usize].id.0 as usize;
-            // Stacks that were not seen yet lie past the end.
-            let bytes = totals.get(id).map_or(0, |totals| totals.current_bytes);
-            let sum = &mut all[line as usize * points.len() + next];
-            *sum = sum.saturating_add(bytes);
+        sums.fill(0);
+        for &(stack, line) in &members {
+            let sum = &mut sums[line as usize];
+            *sum = sum.saturating_add(totals[stack as usize].current_bytes);
+        }
+        for (bytes, sum) in all.chunks_exact_mut(points.len()).zip(&sums) {
+            bytes[next] = *sum;
         }
         next += 1;
     });

@@ -12,6 +12,9 @@ const MAX_EXACT_POINTS: usize = 10;
 /// A series has levelled off when the rate of its last third is at most this share of the rate of the whole.
 const LEVEL_SHARE: f64 = 0.1;
 
+/// Chance from which what follows the first third does not look like growth.
+const PLATEAU_CHANCE: f64 = 0.01;
+
 /// What a series does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Course {
@@ -55,7 +58,8 @@ impl Trend {
         let late_rate = theil_sen(&seconds[late..], &values[late..], slopes);
         let late_mean = mean_rate(seconds, growth(late), late);
         // A noisy series has either rate near zero by chance, seldom both; one that grows in rare steps has a zero median.
-        let is_level = late_rate.max(late_mean) <= LEVEL_SHARE * bytes_per_second.max(mean_rate(seconds, growth(0), 0));
+        let is_level = late_rate.max(late_mean) <= LEVEL_SHARE * bytes_per_second.max(mean_rate(seconds, growth(0), 0))
+            || is_noisy_plateau(values);
         let course = match evidence(values, sure_chance) {
             Some(_) if is_level => Course::LevelsOff,
             Some(Evidence::Sure) => Course::Grows,
@@ -97,6 +101,23 @@ pub fn evidence(values: &[u64], sure_chance: f64) -> Option<Evidence> {
     let (low, high) = late.iter().fold((u64::MAX, 0), |(low, high), value| (low.min(*value), high.max(*value)));
     let has_risen = low.saturating_sub(first) > 2 * (high - low).min(u64::MAX / 2);
     (has_risen || ordered(|before, after| before <= after)).then_some(Evidence::Rose)
+}
+
+/// Whether the level of the last third is that of the middle third, next to the growth since the beginning, and nothing since the
+/// first third looks like growth: a plateau whose noise is larger than what a slope could tell.
+fn is_noisy_plateau(values: &[u64]) -> bool {
+    let n = values.len();
+    let (first, last) = (n / 3, late(n));
+    let (begin, middle, end) =
+        (median(&values[..n.div_ceil(10)]), median(&values[first..last.max(first + 1)]), median(&values[last..]));
+    end.saturating_sub(middle) as f64 <= LEVEL_SHARE * end.saturating_sub(begin) as f64
+        && chance(&values[first..]) > PLATEAU_CHANCE
+}
+
+fn median(values: &[u64]) -> u64 {
+    let mut values = values.to_vec();
+    let middle = values.len() / 2;
+    *values.select_nth_unstable(middle).1
 }
 
 /// Where the last third of `n` points begins; at least two points.
@@ -259,6 +280,20 @@ mod tests {
         let falls = every(1.0, &(0..30).rev().collect::<Vec<_>>());
         assert_eq!((falls.course, falls.bytes_per_second), (Course::Steady, -1.0));
         assert!(falls.confidence < 0.001);
+    }
+
+    #[test]
+    fn a_cache_that_is_full_and_fluctuates_levels_off() {
+        // As a synthetic service of 50 000 stacks showed: a tenth of the time to fill, then 10 % up and down.
+        for seed in 0..50 {
+            let mut some = noise(30_000);
+            for _ in 0..seed {
+                some();
+            }
+            let values: Vec<u64> = (0..71_u64).map(|at| at.min(7) * 20_000 + some() * at.min(7) / 7).collect();
+            let trend = every(14.0, &values);
+            assert_ne!(trend.course, Course::Grows, "{trend:?}");
+        }
     }
 
     #[test]
