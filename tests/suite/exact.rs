@@ -278,6 +278,15 @@ fn attaching_to_busy_threads_leaves_nothing_behind() -> Result<()> {
     Ok(())
 }
 
+/// The child is reaped after its last snapshot, so that its CPU time can be read.
+#[test]
+fn the_share_of_an_ended_childs_cpu_time_is_known() -> Result<()> {
+    let no_args: [&str; 0] = [];
+    let report = Session::new().run(Program::c("four_functions").build()?, &no_args)?;
+    ensure!(report.overhead.estimated_share.is_some(), "{:?}", report.overhead);
+    Ok(())
+}
+
 /// The traceback of the function's line ends at the program's entry.
 fn outermost_is_start(report: &Report, function: &str) -> Result<()> {
     let stat = report.stats.iter().find(|stat| stat.functions().first() == Some(&function));

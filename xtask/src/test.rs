@@ -67,6 +67,8 @@ fn on_this_kernel(arguments: &[String]) -> Result<()> {
     let tracer = build_tracer()?;
     run(crate::exec::clean(&tracer).arg("doctor")).context("this host cannot trace")?;
     let mut test = cargo();
-    test.args(["test", "--locked", "--package", "memtrace-tests", "--"]).args(arguments).env("MEMTRACE_BPF", &tracer);
+    test.args(["test", "--locked", "--no-fail-fast", "--package", "memtrace-tests", "--"])
+        .args(arguments)
+        .env("MEMTRACE_BPF", &tracer);
     run(&mut test)
 }

@@ -296,14 +296,11 @@ impl Session {
         {
             tracer.note(format!("pid {} was left running", child.pid()));
         }
-        let code = child.as_mut().map_or(0, |child| exit_code(child, interrupts));
         if !begun {
             followed?;
-            if child.is_none() {
-                bail!("tracing had not begun (--start-after): nothing to report");
-            }
+            let Some(child) = &mut child else { bail!("tracing had not begun (--start-after): nothing to report") };
             eprintln!("memtrace-bpf: the program ended before tracing began (--start-after): nothing to report");
-            return Ok(Ended { code, recording: None });
+            return Ok(Ended { code: exit_code(child, interrupts), recording: None });
         }
         if let Some(error) = tracer.unmapped_allocator() {
             tracer.note(error.to_string());
@@ -316,6 +313,8 @@ impl Session {
         if snapshot.target.running {
             snapshot.memory = target::memory::read(snapshot.target.pid).ok();
         }
+        // Reaped after the last snapshot: until then it has its CPU time.
+        let code = child.as_mut().map_or(0, |child| exit_code(child, interrupts));
         // The probes go while the names are looked up; either can take seconds.
         let (modules, detaching) = tracer.detach();
         let recorded = recording.map(|recording| recording.finish(&mut output));
