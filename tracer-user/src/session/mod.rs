@@ -7,6 +7,7 @@ mod live;
 mod memory;
 mod output;
 mod program;
+mod read_module;
 mod recording;
 mod requests;
 mod signals;
@@ -15,5 +16,6 @@ mod tracer;
 
 pub use live::{Ended, attach, run};
 pub use output::Output;
+pub use read_module::plan_of;
 pub use spawn::SpawnError;
-pub use tracer::{Origin, TraceError, Tracer, plan_of};
+pub use tracer::{Origin, TraceError, Tracer};

@@ -3,31 +3,29 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
-    io::Read as _,
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-use object::{Object as _, ObjectSymbol as _};
+use object::Object as _;
 use thiserror::Error;
 use tracer_common::{
     abi::{MAPPING_GENERATED, MAPPING_ROWS, Mapping},
-    addr::{FileOffset, FileVaddr},
     counters::Counter,
 };
 
+use super::read_module::{LibraryNotice, R_STATE_OFFSET, ReadModule};
 use crate::{
-    bpf::{AttachError, Binding, Kernel, LoadError, Notices, RawStack, TableSizes, TrapCost, monotonic_ns},
+    bpf::{AttachError, Kernel, LoadError, Notices, RawStack, TableSizes, TrapCost, monotonic_ns},
     options::{Placement, SessionOptions},
-    plan::{self, AllocatorSpec, Input, PlanError, ProbePlan, Problem, SpecFunction},
+    plan::{AllocatorSpec, SpecFunction},
     snapshot::{Frame, ModuleId, ModuleKind, Overhead, Snapshot, Stack, StackStats, TargetInfo, Tid, Totals},
-    symbolize::debug_file::{self, ElfFacts},
     target::{
         LoadedModule, Modules, Process, ProcessError, host,
         seccomp::{self, ReturnProbes},
     },
-    unwind::{Added, ModuleRows, RowRange, RowTables, module_rows},
+    unwind::{Added, RowRange, RowTables},
 };
 
 /// Distinct stacks that the tables hold.
@@ -593,155 +591,4 @@ fn check_return_probes(process: &Process) -> Result<(), TraceError> {
             Err(TraceError::Unsafe { pid: process.pid, comm: process.comm.clone(), reason })
         }
     }
-}
-
-/// `r_state` in `struct r_debug` on 64-bit: int version + padding, r_map, r_brk (glibc elf/link.h, musl include/link.h).
-const R_STATE_OFFSET: u64 = 24;
-
-/// Where a dynamic loader announces libraries.
-#[derive(Clone, Copy, Debug)]
-struct LibraryNotice {
-    /// `_dl_debug_state`, called when the list changes.
-    offset: FileOffset,
-    /// `_r_debug`, which holds the list's state.
-    r_debug: Option<FileVaddr>,
-}
-
-/// What a module's bytes tell, before anything goes into the kernel.
-struct ReadModule {
-    rows: ModuleRows,
-    bindings: Vec<Binding>,
-    /// Where functions end that may throw.
-    exits: Vec<FileOffset>,
-    library_notice: Option<LibraryNotice>,
-    problems: Vec<String>,
-    /// An allocator was described for this module by a symbol that it has not.
-    misdescribed: Option<String>,
-}
-
-impl ReadModule {
-    fn read(loaded: &LoadedModule, placement: Placement, allocators: &[AllocatorSpec]) -> Self {
-        let mut problems = Vec::new();
-        let bytes = loaded.bytes().unwrap_or_else(|error| {
-            problems.push(format!("failed to read: {error}"));
-            Vec::new()
-        });
-        if bytes.is_empty() {
-            let (rows, bindings) = (ModuleRows::default(), Vec::new());
-            return Self { rows, bindings, exits: Vec::new(), library_notice: None, problems, misdescribed: None };
-        }
-        let rows = module_rows(&bytes).unwrap_or_else(|error| {
-            problems.push(error.to_string());
-            ModuleRows::default()
-        });
-        for (problem, n) in rows.problems.iter() {
-            if problem.is_unsupported_row() {
-                // Every libc has some; a stack that meets one says so itself.
-                log::debug!("{}: {n} {}", loaded.module.path.display(), problem.sentence());
-            } else {
-                problems.push(format!("{n} {}", problem.sentence()));
-            }
-        }
-        let plan = match placement {
-            Placement::Planned | Placement::Empty => plan_of_module(loaded, &bytes, allocators),
-            Placement::Naive => plan::plan_naive(&bytes),
-        };
-        let mut exits = Vec::new();
-        let mut misdescribed = None;
-        let bindings = match (loaded.module.kind, plan) {
-            (ModuleKind::File, Ok(plan)) => {
-                let is_named = |problem: &&Problem| matches!(problem, Problem::NoSuchSymbol { .. });
-                misdescribed = plan.problems.iter().find(is_named).map(ToString::to_string);
-                problems.extend(plan.problems.iter().map(ToString::to_string));
-                exits = plan.sites.iter().flat_map(|site| site.exits.iter().copied()).collect();
-                bindings(&plan)
-            }
-            (ModuleKind::File, Err(error)) => {
-                problems.push(error.to_string());
-                Vec::new()
-            }
-            _ => Vec::new(),
-        };
-        Self { rows, bindings, exits, library_notice: library_notice(loaded, &bytes), problems, misdescribed }
-    }
-}
-
-/// Largest debug file that is read for the names of a stripped module's functions.
-const MAX_DEBUG_FILE_BYTES: u64 = 512 << 20;
-
-/// A module's plan, with the help of its debug file where it is stripped and shows no allocator.
-fn plan_of_module(loaded: &LoadedModule, bytes: &[u8], specs: &[AllocatorSpec]) -> Result<ProbePlan, PlanError> {
-    let input = Input { path: &loaded.module.path, specs, ..Input::of(bytes) };
-    let plan = plan::plan_with(&input)?;
-    if !plan.sites.is_empty() || !plan.is_stripped {
-        return Ok(plan);
-    }
-    match debug_file_of(loaded) {
-        Some(debug) => plan::plan_with(&Input { debug: Some(&debug), ..input }),
-        None => Ok(plan),
-    }
-}
-
-fn debug_file_of(loaded: &LoadedModule) -> Option<Vec<u8>> {
-    let facts = ElfFacts::read(&debug_file::open_regular(&loaded.module.open_path).ok()?).ok()?;
-    let roots = [PathBuf::from("/usr/lib/debug")];
-    let (mut file, _) = debug_file::find(&loaded.module.path, &facts, &roots)?;
-    let mut bytes = Vec::new();
-    std::io::Seek::rewind(&mut file).ok()?;
-    (&file).take(MAX_DEBUG_FILE_BYTES).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
-}
-
-fn bindings(plan: &ProbePlan) -> Vec<Binding> {
-    plan.sites
-        .iter()
-        .map(|site| Binding {
-            shape: site.shape,
-            offset: site.file_offset,
-            cookie: site.cookie(),
-            return_probe: site.return_probe,
-        })
-        .collect()
-}
-
-fn library_notice(loaded: &LoadedModule, bytes: &[u8]) -> Option<LibraryNotice> {
-    let elf = object::File::parse(bytes).ok()?;
-    let symbol = |name: &str| {
-        elf.dynamic_symbols()
-            .chain(elf.symbols())
-            .find(|symbol| symbol.is_definition() && symbol.name() == Ok(name))
-            .map(|symbol| symbol.address())
-    };
-    let vaddr = symbol("_dl_debug_state")?;
-    let offset = loaded.file_offset(FileVaddr(vaddr))?;
-    Some(LibraryNotice { offset, r_debug: symbol("_r_debug").map(FileVaddr) })
-}
-
-/// The probe plans of a running process, module by module, as text; modules without an allocator are left out.
-///
-/// # Errors
-/// The process cannot be traced, or has no known allocator.
-pub fn plan_of(process: &Process) -> Result<String, TraceError> {
-    let mut modules = Modules::default();
-    modules.refresh(process)?;
-    let mut text = String::new();
-    let mut looked_at: Vec<PathBuf> = Vec::new();
-    for loaded in modules.all().iter().filter(|loaded| loaded.module.kind == ModuleKind::File) {
-        looked_at.push(loaded.module.path.clone());
-        let Ok(bytes) = loaded.bytes() else { continue };
-        if let Ok(plan) = plan_of_module(loaded, &bytes, &[])
-            && !plan.sites.is_empty()
-        {
-            text.push_str(&plan.render(&loaded.module.path.to_string_lossy()));
-        }
-    }
-    if text.is_empty() {
-        return Err(TraceError::NoAllocator {
-            pid: process.pid,
-            comm: process.comm.clone(),
-            looked_at: looked_at.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
-            hint: "",
-        });
-    }
-    Ok(text)
 }

@@ -1,0 +1,173 @@
+//! What a module's bytes tell, before anything goes into the kernel: rows, probe sites, the dynamic loader's notice.
+
+use std::{io::Read as _, path::PathBuf};
+
+use object::{Object as _, ObjectSymbol as _};
+use tracer_common::addr::{FileOffset, FileVaddr};
+
+use super::tracer::TraceError;
+use crate::{
+    bpf::Binding,
+    options::Placement,
+    plan::{self, AllocatorSpec, Input, PlanError, ProbePlan, Problem},
+    snapshot::ModuleKind,
+    symbolize::debug_file::{self, ElfFacts},
+    target::{LoadedModule, Modules, Process},
+    unwind::{ModuleRows, module_rows},
+};
+
+/// What a module's bytes tell, before anything goes into the kernel.
+pub(super) struct ReadModule {
+    /// How its frames are unwound.
+    pub(super) rows: ModuleRows,
+    /// Its probe sites.
+    pub(super) bindings: Vec<Binding>,
+    /// Where functions end that may throw.
+    pub(super) exits: Vec<FileOffset>,
+    /// Set in the dynamic loader.
+    pub(super) library_notice: Option<LibraryNotice>,
+    /// What could not be understood, one line each.
+    pub(super) problems: Vec<String>,
+    /// An allocator was described for this module by a symbol that it has not.
+    pub(super) misdescribed: Option<String>,
+}
+
+impl ReadModule {
+    /// Reads a module's file.
+    pub(super) fn read(loaded: &LoadedModule, placement: Placement, allocators: &[AllocatorSpec]) -> Self {
+        let mut problems = Vec::new();
+        let bytes = loaded.bytes().unwrap_or_else(|error| {
+            problems.push(format!("failed to read: {error}"));
+            Vec::new()
+        });
+        if bytes.is_empty() {
+            let (rows, bindings) = (ModuleRows::default(), Vec::new());
+            return Self { rows, bindings, exits: Vec::new(), library_notice: None, problems, misdescribed: None };
+        }
+        let rows = module_rows(&bytes).unwrap_or_else(|error| {
+            problems.push(error.to_string());
+            ModuleRows::default()
+        });
+        for (problem, n) in rows.problems.iter() {
+            if problem.is_unsupported_row() {
+                // Every libc has some; a stack that meets one says so itself.
+                log::debug!("{}: {n} {}", loaded.module.path.display(), problem.sentence());
+            } else {
+                problems.push(format!("{n} {}", problem.sentence()));
+            }
+        }
+        let plan = match placement {
+            Placement::Planned | Placement::Empty => plan_of_module(loaded, &bytes, allocators),
+            Placement::Naive => plan::plan_naive(&bytes),
+        };
+        let mut exits = Vec::new();
+        let mut misdescribed = None;
+        let bindings = match (loaded.module.kind, plan) {
+            (ModuleKind::File, Ok(plan)) => {
+                let is_named = |problem: &&Problem| matches!(problem, Problem::NoSuchSymbol { .. });
+                misdescribed = plan.problems.iter().find(is_named).map(ToString::to_string);
+                problems.extend(plan.problems.iter().map(ToString::to_string));
+                exits = plan.sites.iter().flat_map(|site| site.exits.iter().copied()).collect();
+                bindings(&plan)
+            }
+            (ModuleKind::File, Err(error)) => {
+                problems.push(error.to_string());
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
+        Self { rows, bindings, exits, library_notice: library_notice(loaded, &bytes), problems, misdescribed }
+    }
+}
+
+/// `r_state` in `struct r_debug` on 64-bit: int version + padding, r_map, r_brk (glibc elf/link.h, musl include/link.h).
+pub(super) const R_STATE_OFFSET: u64 = 24;
+
+/// Where a dynamic loader announces libraries.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LibraryNotice {
+    /// `_dl_debug_state`, called when the list changes.
+    pub(super) offset: FileOffset,
+    /// `_r_debug`, which holds the list's state.
+    pub(super) r_debug: Option<FileVaddr>,
+}
+
+/// Largest debug file that is read for the names of a stripped module's functions.
+const MAX_DEBUG_FILE_BYTES: u64 = 512 << 20;
+
+/// A module's plan, with the help of its debug file where it is stripped and shows no allocator.
+fn plan_of_module(loaded: &LoadedModule, bytes: &[u8], specs: &[AllocatorSpec]) -> Result<ProbePlan, PlanError> {
+    let input = Input { path: &loaded.module.path, specs, ..Input::of(bytes) };
+    let plan = plan::plan_with(&input)?;
+    if !plan.sites.is_empty() || !plan.is_stripped {
+        return Ok(plan);
+    }
+    match debug_file_of(loaded) {
+        Some(debug) => plan::plan_with(&Input { debug: Some(&debug), ..input }),
+        None => Ok(plan),
+    }
+}
+
+fn debug_file_of(loaded: &LoadedModule) -> Option<Vec<u8>> {
+    let facts = ElfFacts::read(&debug_file::open_regular(&loaded.module.open_path).ok()?).ok()?;
+    let roots = [PathBuf::from("/usr/lib/debug")];
+    let (mut file, _) = debug_file::find(&loaded.module.path, &facts, &roots)?;
+    let mut bytes = Vec::new();
+    std::io::Seek::rewind(&mut file).ok()?;
+    (&file).take(MAX_DEBUG_FILE_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn bindings(plan: &ProbePlan) -> Vec<Binding> {
+    plan.sites
+        .iter()
+        .map(|site| Binding {
+            shape: site.shape,
+            offset: site.file_offset,
+            cookie: site.cookie(),
+            return_probe: site.return_probe,
+        })
+        .collect()
+}
+
+fn library_notice(loaded: &LoadedModule, bytes: &[u8]) -> Option<LibraryNotice> {
+    let elf = object::File::parse(bytes).ok()?;
+    let symbol = |name: &str| {
+        elf.dynamic_symbols()
+            .chain(elf.symbols())
+            .find(|symbol| symbol.is_definition() && symbol.name() == Ok(name))
+            .map(|symbol| symbol.address())
+    };
+    let vaddr = symbol("_dl_debug_state")?;
+    let offset = loaded.file_offset(FileVaddr(vaddr))?;
+    Some(LibraryNotice { offset, r_debug: symbol("_r_debug").map(FileVaddr) })
+}
+
+/// The probe plans of a running process, module by module, as text; modules without an allocator are left out.
+///
+/// # Errors
+/// The process cannot be traced, or has no known allocator.
+pub fn plan_of(process: &Process) -> Result<String, TraceError> {
+    let mut modules = Modules::default();
+    modules.refresh(process)?;
+    let mut text = String::new();
+    let mut looked_at: Vec<PathBuf> = Vec::new();
+    for loaded in modules.all().iter().filter(|loaded| loaded.module.kind == ModuleKind::File) {
+        looked_at.push(loaded.module.path.clone());
+        let Ok(bytes) = loaded.bytes() else { continue };
+        if let Ok(plan) = plan_of_module(loaded, &bytes, &[])
+            && !plan.sites.is_empty()
+        {
+            text.push_str(&plan.render(&loaded.module.path.to_string_lossy()));
+        }
+    }
+    if text.is_empty() {
+        return Err(TraceError::NoAllocator {
+            pid: process.pid,
+            comm: process.comm.clone(),
+            looked_at: looked_at.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
+            hint: "",
+        });
+    }
+    Ok(text)
+}
