@@ -59,6 +59,11 @@ pub(super) struct Events {
 }
 
 impl Events {
+    /// Ends all other sources.
+    pub(super) fn into_signals(self) -> Signals {
+        self.signals
+    }
+
     /// Signals, the kernel side's notices and the target's end.
     ///
     /// # Errors

@@ -6,6 +6,8 @@ use std::{
     ops::ControlFlow,
     os::unix::process::ExitStatusExt as _,
     path::PathBuf,
+    sync::mpsc,
+    thread::JoinHandle,
 };
 
 use anyhow::{Context as _, bail};
@@ -146,6 +148,8 @@ pub(super) struct Session {
     pub(super) last_maps: Instant,
     /// The target's resident memory, for refreshed reports.
     memory: MemoryReads,
+    /// The threads that take the probes of earlier programs away.
+    pub(super) detaching: Vec<JoinHandle<()>>,
     /// How often Ctrl-C came.
     interrupts: u32,
     /// What the last key did.
@@ -185,6 +189,7 @@ impl Session {
             begun: false,
             last_maps: Instant::now(),
             memory: MemoryReads::default(),
+            detaching: Vec::new(),
             interrupts: 0,
             key_note: String::new(),
         })
@@ -284,13 +289,24 @@ impl Session {
         self.output.refresh(&snapshot, last_line.trim_end())
     }
 
-    /// The last snapshot and report. From here on a signal ends this process as it ends any other.
+    /// The last snapshot and report. A signal that ends processes does so once the probes are gone.
     fn finish(self, followed: anyhow::Result<()>) -> anyhow::Result<Ended> {
-        let Self { mut tracer, events, mut child, mut output, mut recording, options, begun, interrupts, .. } = self;
+        let Self {
+            mut tracer,
+            events,
+            mut child,
+            mut output,
+            mut recording,
+            options,
+            begun,
+            interrupts,
+            detaching: earlier,
+            ..
+        } = self;
         tracer.end();
         tracer.flush_log();
-        // The terminal as it was, no more requests, and the signals' ordinary meaning.
-        drop(events);
+        // The terminal as it was, no more requests.
+        let signals = events.into_signals();
         if let Some(child) = &child
             && tracer.process().is_running()
         {
@@ -316,11 +332,22 @@ impl Session {
         // Reaped after the last snapshot: until then it has its CPU time.
         let code = child.as_mut().map_or(0, |child| exit_code(child, interrupts));
         // The probes go while the names are looked up; either can take seconds.
-        let (modules, detaching) = tracer.detach();
+        let (done, wait) = mpsc::channel::<()>();
+        let deferred = signals.deferred();
+        let (modules, detaching) = tracer.detach(move || {
+            let failed = earlier.into_iter().filter_map(|detaching| detaching.join().err()).count();
+            if failed > 0 {
+                log::error!("failed to take the probes of {failed} earlier programs away in order");
+            }
+            deferred.take();
+            // Signals need a thread that takes them until all is told.
+            let _told = wait.recv();
+        });
         let recorded = recording.map(|recording| recording.finish(&mut output));
         // What failed first is told; a recording of what came before is kept all the same.
         let reported = followed.and_then(|()| output.finish(&snapshot));
         drop(modules);
+        drop(done);
         if detaching.join().is_err() {
             log::error!("failed to take the probes away in order; they go with this process");
         }

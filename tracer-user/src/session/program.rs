@@ -63,7 +63,8 @@ impl Session {
         self.events.follow(tracer.notices()?, tracer.process())?;
         let earlier = std::mem::replace(&mut self.tracer, tracer);
         // Its probes go in a thread of their own, while the new program is traced already; its files stay open.
-        let (modules, _detaching) = earlier.detach();
+        let (modules, detaching) = earlier.detach(|| ());
+        self.detaching.push(detaching);
         if self.origin == Origin::Child {
             self.load_child(false)?;
         } else {

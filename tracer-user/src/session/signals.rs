@@ -21,7 +21,10 @@ pub(super) enum SignalOrigin {
     Process,
 }
 
-/// Blocked signals, read one by one. Dropping it gives them their ordinary meaning back.
+/// What asks a process to end.
+const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+
+/// Blocked signals, read one by one. Dropping it forgets those that wait, and gives them their ordinary meaning back.
 pub(super) struct Signals {
     fd: AsyncFd<SignalFd>,
     blocked: SigSet,
@@ -37,6 +40,11 @@ impl Signals {
         // SAFETY: the descriptor is owned by the `AsyncFd` and stays open until that is dropped.
         let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
         Ok(Self { fd, blocked })
+    }
+
+    /// Those of them that end a process, for a thread that may be ended by them.
+    pub(super) fn deferred(&self) -> Deferred {
+        Deferred(ENDING.into_iter().filter(|signal| self.blocked.contains(*signal)).collect())
     }
 
     /// Waits for the next one.
@@ -61,8 +69,24 @@ impl Signals {
     }
 }
 
+/// The blocked signals that end a process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deferred(SigSet);
+
+impl Deferred {
+    /// Takes them in this thread from now on: one that waits ends the process here.
+    pub(super) fn take(self) {
+        if let Err(error) = self.0.thread_unblock() {
+            log::debug!("failed to unblock signals: {error}");
+        }
+    }
+}
+
 impl Drop for Signals {
     fn drop(&mut self) {
+        while let Ok(Some(late)) = self.fd.get_mut().read_signal() {
+            log::debug!("signal {} came too late", late.ssi_signo);
+        }
         if let Err(error) = self.blocked.thread_unblock() {
             log::debug!("failed to unblock signals (fd {}): {error}", self.fd.get_ref().as_fd().as_raw_fd());
         }

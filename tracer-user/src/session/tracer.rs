@@ -314,10 +314,18 @@ impl Tracer {
     }
 
     /// Takes the probes away, in a thread of its own: the kernel takes them one after the other and waits for a grace period
-    /// each time (0.1 s a probe on 6.18). What remains keeps the modules' files open, so that they can still be named.
-    pub fn detach(self) -> (Modules, std::thread::JoinHandle<()>) {
+    /// each time (0.1 s a probe on 6.18); `when_gone` then runs in that thread. What remains keeps the modules' files open, so
+    /// that they can still be named.
+    ///
+    /// This process must not be killed meanwhile: a thread that dies while it takes a breakpoint away leaves it in the target
+    /// (`uprobe_unregister_nosync`, kernel/events/uprobes.c of 6.18: "leaking uprobe").
+    pub fn detach(self, when_gone: impl FnOnce() + Send + 'static) -> (Modules, std::thread::JoinHandle<()>) {
         let Self { modules, kernel, .. } = self;
-        (modules, std::thread::spawn(move || drop(kernel)))
+        let detach = move || {
+            drop(kernel);
+            when_gone();
+        };
+        (modules, std::thread::spawn(detach))
     }
 
     /// Whether any allocator function is probed.
