@@ -8,8 +8,10 @@ use super::{Source, text};
 use crate::{
     analysis::statistics::statistics,
     recording::{Sample, SnapshotInfo, Which},
-    report::{format::path_text, json},
-    snapshot::Totals,
+    report::{
+        format::path_text,
+        json::{self, TotalsJson},
+    },
 };
 
 #[derive(Serialize)]
@@ -38,14 +40,8 @@ struct SnapshotJson {
     label: Option<String>,
     unix_ns: u64,
     at_ns: u64,
-    current_bytes: u64,
-    current_count: u64,
-    peak_bytes: u64,
-    peak_count: u64,
-    allocated_bytes: u64,
-    allocated_count: u64,
-    freed_bytes: u64,
-    freed_count: u64,
+    #[serde(flatten)]
+    totals: TotalsJson,
 }
 
 #[derive(Serialize)]
@@ -106,21 +102,13 @@ fn recording(source: &Source<'_>) -> RecordingJson {
 
 impl SnapshotJson {
     fn new(index: usize, info: &SnapshotInfo) -> Self {
-        let totals: &Totals = &info.totals;
         Self {
             index,
             trigger: info.meta.trigger.name(),
             label: info.meta.label.as_deref().map(text),
             unix_ns: info.meta.unix_ns,
             at_ns: nanos(info.at),
-            current_bytes: totals.current_bytes,
-            current_count: totals.current_count,
-            peak_bytes: totals.peak_bytes,
-            peak_count: totals.peak_count,
-            allocated_bytes: totals.allocated_bytes,
-            allocated_count: totals.allocated_count,
-            freed_bytes: totals.freed_bytes,
-            freed_count: totals.freed_count,
+            totals: TotalsJson::from(&info.totals),
         }
     }
 }
