@@ -59,6 +59,7 @@ pub async fn attach(pid: u32, options: SessionOptions) -> anyhow::Result<Ended> 
         None => Tracer::prepare(process, Origin::Attached, &options, &progress)?,
         Some(_) => Tracer::prepare_paused(process, Origin::Attached, &options, &progress)?,
     };
+    tracer.check_sites()?;
     output.progress_done();
     let mut session = Session::new(tracer, None, Vec::new(), options, signals, output, reserved)?;
     if io::stdin().is_terminal() {

@@ -59,6 +59,17 @@ impl Session {
         let now = process.comm.clone();
         let prepare = if self.tracer.is_paused() { Tracer::prepare_paused } else { Tracer::prepare };
         let mut tracer = prepare(process, self.origin, &self.options, &|_| ())?;
+        if self.origin == Origin::Attached && !tracer.has_sites() {
+            // It runs on meanwhile: its libraries may have come since its mappings were read, or are still to come.
+            if let Err(error) = tracer.refresh()
+                && tracer.process().is_running()
+            {
+                return Err(error.into());
+            }
+            if !tracer.awaits_libraries() {
+                tracer.check_sites()?;
+            }
+        }
         tracer.note(format!("pid {pid} ({before}) called exec: figures are those of the new program"));
         self.events.follow(tracer.notices()?, tracer.process())?;
         let earlier = std::mem::replace(&mut self.tracer, tracer);

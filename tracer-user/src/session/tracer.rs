@@ -218,14 +218,6 @@ impl Tracer {
             notes: Vec::new(),
         };
         tracer.take_in(read)?;
-        if origin == Origin::Attached {
-            if let Some(error) = tracer.unmapped_allocator() {
-                return Err(error);
-            }
-            if tracer.n_sites == 0 {
-                return Err(tracer.no_allocator());
-            }
-        }
         Ok(tracer)
     }
 
@@ -326,6 +318,15 @@ impl Tracer {
             when_gone();
         };
         (modules, std::thread::spawn(detach))
+    }
+
+    /// Whether there is something to trace in a process that has its libraries.
+    ///
+    /// # Errors
+    /// No allocator is probed, or one that the user described is not mapped.
+    pub fn check_sites(&self) -> Result<(), TraceError> {
+        let missing = self.unmapped_allocator().or_else(|| (!self.has_sites()).then(|| self.no_allocator()));
+        missing.map_or(Ok(()), |error| Err(ended_or(&self.process, error)))
     }
 
     /// Whether any allocator function is probed.
