@@ -19,7 +19,7 @@ mod truth;
 pub use balance::{check_balance, check_stacks, counter, walks_at_a_root};
 pub use guard::{Guard, Output, TIME_OUT};
 pub use oracle::{HeaptrackEvents, heaptrack, valgrind};
-pub use programs::{Program, root, target_dir, tracer};
+pub use programs::{Program, copy_program, root, target_dir, tracer};
 pub use real::{GIT, JQ, PYTHON3, RealProgram, SQLITE3};
 pub use recording::{names_of_snapshots, recording};
 pub use report::{Figure, Frame, Overhead, Report, Stat, Totals};

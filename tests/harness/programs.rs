@@ -34,6 +34,15 @@ pub fn tracer() -> Result<&'static Path> {
     tracer.as_deref().map_err(|reason| anyhow::anyhow!("no memtrace-bpf to test: {reason}"))
 }
 
+/// Copies a program that is executed next. By a process of its own: while another thread forks, the child would hold a descriptor
+/// of ours that is open for writing, and executing the copy fails with "text file busy".
+pub fn copy_program(from: &Path, to: &Path) -> Result<()> {
+    let mut copy = Command::new("cp");
+    let output = piped(copy.arg("--").args([from, to])).output().context("failed to run cp")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
 fn build_tracer() -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use memtrace_tests::{
-    Program, Report, Session, Stat, Truth, check_balance, clean, counter,
+    Program, Report, Session, Stat, Truth, check_balance, clean, copy_program, counter,
     process::{Tracing, trace},
     target_dir,
 };
@@ -242,7 +242,7 @@ fn a_stripped_static_program_is_exact_with_its_debug_file() -> Result<()> {
     let program = Program::c("every_function").variant("static", &["-static"]);
     let dir = TempDir::new()?;
     let (stripped, debug) = (dir.path().join("program"), dir.path().join("program.debug"));
-    fs::copy(program.build()?, &stripped)?;
+    copy_program(&program.build()?, &stripped)?;
     run_in(dir.path(), "objcopy", &["--only-keep-debug", "program", "program.debug"])?;
     run_in(dir.path(), "strip", &["--strip-all", "program"])?;
     run_in(dir.path(), "objcopy", &["--add-gnu-debuglink=program.debug", "program"])?;
@@ -258,7 +258,7 @@ fn a_stripped_static_program_is_exact_with_its_debug_file() -> Result<()> {
 /// A static, stripped program that waits, without any debug file.
 fn stripped_waiter(dir: &Path) -> Result<PathBuf> {
     let waiter = dir.join("waiter");
-    fs::copy(Program::c("live_blocks").variant("static", &["-static"]).build()?, &waiter)?;
+    copy_program(&Program::c("live_blocks").variant("static", &["-static"]).build()?, &waiter)?;
     run_in(dir, "strip", &["--strip-all", "waiter"])?;
     Ok(waiter)
 }
@@ -268,7 +268,7 @@ fn stripped_waiter(dir: &Path) -> Result<PathBuf> {
 fn a_stripped_static_program_is_exact_with_mini_debug_information() -> Result<()> {
     let program = Program::c("every_function").variant("static", &["-static"]);
     let dir = TempDir::new()?;
-    fs::copy(program.build()?, dir.path().join("program"))?;
+    copy_program(&program.build()?, &dir.path().join("program"))?;
     run_in(dir.path(), "objcopy", &["--strip-debug", "program", "mini"])?;
     run_in(dir.path(), "objcopy", &["--only-keep-debug", "mini", "names"])?;
     run_in(dir.path(), "xz", &["names"])?;

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use memtrace_tests::{
-    Guard, Program, Session, clean, counter,
+    Guard, Program, Session, clean, copy_program, counter,
     process::{Target, Tracing, check_code_is_as_in_files, check_refusal, trace},
     tracer,
 };
@@ -56,7 +56,7 @@ fn without_capabilities_the_missing_ones_are_named() -> Result<()> {
     let scratch = TempDir::new()?;
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755))?;
     let program = scratch.path().join("memtrace-bpf");
-    fs::copy(tracer()?, &program)?;
+    copy_program(tracer()?, &program)?;
     let marker = scratch.path().join("started");
     let mut command = clean(&program);
     command.args(["run", "--", "touch"]).arg(&marker).uid(NOBODY).gid(NOBODY);

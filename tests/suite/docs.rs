@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use memtrace_tests::{
-    Program, clean,
+    Program, clean, copy_program,
     docs::{Block, Content, SETUP, Shell, Step, blocks, compare},
     process::Target,
     root, tracer,
@@ -103,7 +103,7 @@ impl Workshop {
         fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
         match prepare {
             Prepare::Program(source) => {
-                fs::copy(Program::c(source).build()?, &path)?;
+                copy_program(&Program::c(source).build()?, &path)?;
             }
             Prepare::Source(name) => {
                 fs::copy(Program::c(name).source(), &path)?;

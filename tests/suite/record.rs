@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use memtrace_tests::{
-    Guard, Output, Program, clean, names_of_snapshots,
+    Guard, Output, Program, clean, copy_program, names_of_snapshots,
     process::{Target, Tracing, check_code_is_as_in_files, check_refusal, children, send, trace},
     recording,
     terminal::Terminal,
@@ -286,7 +286,7 @@ fn another_user_cannot_ask() -> Result<()> {
     let scratch = TempDir::new()?;
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755))?;
     let program = scratch.path().join("memtrace-bpf");
-    fs::copy(tracer()?, &program)?;
+    copy_program(tracer()?, &program)?;
     let target = steps()?;
     let tracing = Tracing::attach::<&str>(target.pid(), &[])?;
     let socket = Path::new(SOCKETS).join(format!("{}.sock", target.pid()));
