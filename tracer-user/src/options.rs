@@ -22,6 +22,24 @@ pub enum Key {
     Thread,
 }
 
+impl Key {
+    /// Every one, in the order of the help.
+    pub const ALL: [Self; 6] =
+        [Self::Lineno, Self::Filename, Self::Function, Self::Module, Self::Traceback, Self::Thread];
+
+    /// The name on the command line and in reports and exports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lineno => "lineno",
+            Self::Filename => "filename",
+            Self::Function => "function",
+            Self::Module => "module",
+            Self::Traceback => "traceback",
+            Self::Thread => "thread",
+        }
+    }
+}
+
 /// Which of a stack's totals a report is about: its `size` and `count`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum View {
@@ -36,6 +54,22 @@ pub enum View {
     Freed,
     /// The same as freed, with the share that had lived less than 1 ms and 1 s.
     Temporary,
+}
+
+impl View {
+    /// Every one, in the order of the help.
+    pub const ALL: [Self; 5] = [Self::Live, Self::Peak, Self::Allocated, Self::Freed, Self::Temporary];
+
+    /// The name on the command line and in reports and exports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Peak => "peak",
+            Self::Allocated => "allocated",
+            Self::Freed => "freed",
+            Self::Temporary => "temporary",
+        }
+    }
 }
 
 /// Which stacks and lines a report is about, with the meaning of `tracemalloc.Filter`.
@@ -80,6 +114,21 @@ pub enum Sort {
     Peak,
     /// Bytes ever allocated.
     Allocated,
+}
+
+impl Sort {
+    /// Every one, in the order of the help.
+    pub const ALL: [Self; 4] = [Self::Size, Self::Count, Self::Peak, Self::Allocated];
+
+    /// The name on the command line and in reports and exports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Count => "count",
+            Self::Peak => "peak",
+            Self::Allocated => "allocated",
+        }
+    }
 }
 
 /// Where the JSON report goes.

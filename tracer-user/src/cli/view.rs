@@ -2,37 +2,13 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use tracer_user::options::{FileFilter, Filters, Key, ReportOptions, Sort, View};
 
 use super::args::refuse;
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum KeyArg {
-    Lineno,
-    Filename,
-    Function,
-    Module,
-    Traceback,
-    Thread,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum SortArg {
-    Size,
-    Count,
-    Peak,
-    Allocated,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ViewArg {
-    Live,
-    Peak,
-    Allocated,
-    Freed,
-    Temporary,
-}
 
 /// What a report shows.
 #[derive(Debug, Args)]
@@ -42,20 +18,20 @@ pub(super) struct ViewArgs {
     #[arg(long, default_value_t = 10, value_name = "N")]
     top: usize,
     /// What a line stands for
-    #[arg(long, value_enum, default_value_t = KeyArg::Lineno)]
-    key: KeyArg,
+    #[arg(long, default_value = Key::Lineno.name(), value_parser = one_of(Key::ALL, Key::name))]
+    key: Key,
     /// Frames shown of a stack
     #[arg(long, default_value_t = 16, value_name = "N")]
     depth: usize,
     /// Order of the lines, largest first
-    #[arg(long, value_enum, default_value_t = SortArg::Size)]
-    sort: SortArg,
+    #[arg(long, default_value = Sort::Size.name(), value_parser = one_of(Sort::ALL, Sort::name))]
+    sort: Sort,
     /// Leave out lines smaller than this (bytes, or with K, M, G); in a comparison: whose difference is smaller
     #[arg(long, default_value = "0", value_name = "SIZE", value_parser = parse_size)]
     min_size: u64,
     /// Which totals are shown
-    #[arg(long, value_enum, default_value_t = ViewArg::Live)]
-    view: ViewArg,
+    #[arg(long, default_value = View::Live.name(), value_parser = one_of(View::ALL, View::name))]
+    view: View,
     /// Count every frame of a stack, not only its site (recursion once); not with --key traceback or thread
     #[arg(long)]
     cumulative: bool,
@@ -97,28 +73,15 @@ pub(super) struct ViewArgs {
 impl ViewArgs {
     /// The options of the reports. Arguments that contradict each other end the program, as all misuse does.
     pub(super) fn validated(self) -> ReportOptions {
-        if self.cumulative && matches!(self.key, KeyArg::Traceback | KeyArg::Thread) {
+        if self.cumulative && matches!(self.key, Key::Traceback | Key::Thread) {
             refuse("--cumulative counts frames: it needs --key lineno, filename, function or module");
         }
         let file_filter = |inclusive| move |(pattern, lineno)| FileFilter { inclusive, pattern, lineno };
         let included = self.include.into_iter().map(file_filter(true));
         ReportOptions {
             top: self.top,
-            key: match self.key {
-                KeyArg::Lineno => Key::Lineno,
-                KeyArg::Filename => Key::Filename,
-                KeyArg::Function => Key::Function,
-                KeyArg::Module => Key::Module,
-                KeyArg::Traceback => Key::Traceback,
-                KeyArg::Thread => Key::Thread,
-            },
-            view: match self.view {
-                ViewArg::Live => View::Live,
-                ViewArg::Peak => View::Peak,
-                ViewArg::Allocated => View::Allocated,
-                ViewArg::Freed => View::Freed,
-                ViewArg::Temporary => View::Temporary,
-            },
+            key: self.key,
+            view: self.view,
             cumulative: self.cumulative,
             filters: Filters {
                 files: included.chain(self.exclude.into_iter().map(file_filter(false))).collect(),
@@ -129,18 +92,22 @@ impl ViewArgs {
                 max_size: self.max_size,
                 min_count: self.min_count,
             },
-            sort: match self.sort {
-                SortArg::Size => Sort::Size,
-                SortArg::Count => Sort::Count,
-                SortArg::Peak => Sort::Peak,
-                SortArg::Allocated => Sort::Allocated,
-            },
+            sort: self.sort,
             depth: self.depth,
             min_size: self.min_size,
             plumbing: self.plumbing,
             raw_leaf: self.raw_leaf,
         }
     }
+}
+
+/// One of these, by its name.
+fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(all.map(name))
+        .map(move |text| all.into_iter().find(|one| name(*one) == text).expect("it is one of the names"))
 }
 
 /// `src/*.c`, `src/cache.c:21`: a glob, and a line after the last colon if that is a number.

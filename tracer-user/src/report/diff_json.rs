@@ -2,9 +2,7 @@
 
 use serde::Serialize;
 
-use super::json::{
-    KeyJson, SCHEMA, TargetJson, TotalsJson, Traceback, average, key_name, line, nanoseconds, view_name,
-};
+use super::json::{KeyJson, SCHEMA, TargetJson, TotalsJson, Traceback, average, line, nanoseconds};
 use crate::{
     analysis::diff::{Diff, Named, Presence, StatisticDiff},
     report::diff::Titles,
@@ -51,8 +49,8 @@ pub fn render(diff: &Diff<'_>, titles: Titles<'_>) -> String {
         schema: SCHEMA,
         old: SideJson::new(&diff.old, titles.old),
         new: SideJson::new(&diff.new, titles.new),
-        key: key_name(diff.key),
-        view: view_name(diff.view),
+        key: diff.key.name(),
+        view: diff.view.name(),
         cumulative: diff.cumulative,
         stats: diff.lines.iter().map(|line| StatDiffJson::new(line, diff)).collect(),
     })

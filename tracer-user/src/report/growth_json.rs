@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::json::{KeyJson, SCHEMA, TargetJson, Traceback, key_name, line};
+use super::json::{KeyJson, SCHEMA, TargetJson, Traceback, line};
 use crate::{
     analysis::{
         age::{AgeSums, Ages, Pattern},
@@ -83,7 +83,7 @@ pub fn render(growth: &Growth<'_>, snapshot: &Snapshot, names: &Names) -> String
     self::line(&GrowthJson {
         schema: SCHEMA,
         target: TargetJson::new(&snapshot.target, snapshot.from_start),
-        key: key_name(growth.key),
+        key: growth.key.name(),
         snapshots: growth.n_snapshots,
         seconds: &growth.seconds,
         total: SeriesJson::new(&growth.total),
@@ -99,7 +99,7 @@ pub fn render_ages(ages: &Ages<'_>, snapshot: &Snapshot, names: &Names) -> Strin
     line(&AgesJson {
         schema: SCHEMA,
         target: TargetJson::new(&snapshot.target, snapshot.from_start),
-        key: key_name(ages.key),
+        key: ages.key.name(),
         generations: ages
             .generations
             .iter()

@@ -8,7 +8,7 @@ use tracer_common::counters::Counter;
 use super::format::{is_hazard, path_text};
 use crate::{
     analysis::statistics::{Statistic, Statistics, module_of},
-    options::{Key, View},
+    options::Key,
     snapshot::{Counters, Module, ModuleKind, Overhead, Snapshot, StackStats, TargetInfo, Tid, Totals},
     symbolize::{FrameName, Names, module_name},
 };
@@ -156,8 +156,8 @@ fn report<'a>(snapshot: &'a Snapshot, statistics: &'a Statistics<'a>) -> Report<
         schema: SCHEMA,
         target: TargetJson::new(&snapshot.target, snapshot.from_start),
         duration_ns: nanoseconds(snapshot.duration),
-        key: key_name(statistics.key),
-        view: view_name(statistics.view),
+        key: statistics.key.name(),
+        view: statistics.view.name(),
         cumulative: statistics.cumulative,
         totals: TotalsJson::from(&snapshot.totals),
         counters: CountersJson(&snapshot.counters),
@@ -169,27 +169,6 @@ fn report<'a>(snapshot: &'a Snapshot, statistics: &'a Statistics<'a>) -> Report<
 
 pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-pub(super) const fn key_name(key: Key) -> &'static str {
-    match key {
-        Key::Lineno => "lineno",
-        Key::Filename => "filename",
-        Key::Function => "function",
-        Key::Module => "module",
-        Key::Traceback => "traceback",
-        Key::Thread => "thread",
-    }
-}
-
-pub(super) const fn view_name(view: View) -> &'static str {
-    match view {
-        View::Live => "live",
-        View::Peak => "peak",
-        View::Allocated => "allocated",
-        View::Freed => "freed",
-        View::Temporary => "temporary",
-    }
 }
 
 impl<'a> TargetJson<'a> {

@@ -233,13 +233,11 @@ impl Source<'_> {
     }
 }
 
-/// The view in words.
+/// The view in words; lifetimes have no place in an export.
 const fn view_name(view: View) -> &'static str {
     match view {
-        View::Live => "live",
-        View::Peak => "peak",
-        View::Allocated => "allocated",
-        View::Freed | View::Temporary => "freed",
+        View::Temporary => View::Freed.name(),
+        other => other.name(),
     }
 }
 
