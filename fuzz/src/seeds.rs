@@ -79,7 +79,12 @@ fn stack(id: u32, n: u64, random: &mut Random) -> StackStats {
     let live = allocated - freed;
     StackStats {
         id: StackId(id),
-        stack: Arc::new(Stack { frames, end: StackEnd::from_u8((id % 3) as u8), thread: Some(Tid(1 + id % 2)) }),
+        stack: Arc::new(Stack {
+            frames,
+            end: StackEnd::from_u8((id % 3) as u8),
+            thread: Some(Tid(1 + id % 2)),
+            ..Stack::default()
+        }),
         totals: Totals {
             current_bytes: live * size,
             current_count: live,

@@ -261,6 +261,7 @@ impl Recording {
                 })
                 .collect(),
             notes: info.notes.clone(),
+            ..Snapshot::default()
         };
         if which == Which::Peak {
             let at_peak = |totals: &mut Totals| {

@@ -95,6 +95,7 @@ impl StackTable {
                 frames: self.chain(row.node).map(|node| self.frames[node.frame as usize]).collect(),
                 end: row.end,
                 thread: row.thread,
+                ..Stack::default()
             })
         })
     }

@@ -524,6 +524,7 @@ impl Tracer {
             modules: self.modules.all().iter().map(|loaded| Arc::clone(&loaded.module)).collect(),
             stacks,
             notes: self.all_notes(),
+            ..Snapshot::default()
         }
     }
 
@@ -544,7 +545,12 @@ impl Tracer {
     /// Addresses → modules.
     fn located(&self, raw: RawStack) -> StackStats {
         let frames = raw.frames.iter().map(|addr| Frame { addr: *addr, location: self.modules.locate(addr.lookup()) });
-        let stack = Stack { frames: frames.collect(), end: raw.end, thread: raw.thread.map(|(tid, _)| tid) };
+        let stack = Stack {
+            frames: frames.collect(),
+            end: raw.end,
+            thread: raw.thread.map(|(tid, _)| tid),
+            ..Stack::default()
+        };
         StackStats { id: raw.id, stack: Arc::new(stack), totals: raw.totals }
     }
 

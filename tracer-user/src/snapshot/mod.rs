@@ -5,6 +5,6 @@ mod model;
 
 pub use losses::{LOSSES, LOSSES_FROM_START};
 pub use model::{
-    AgeCell, Counters, Frame, MappedBytes, Module, ModuleId, ModuleKind, ModuleMapping, Overhead, ProcessMemory,
-    Snapshot, Stack, StackId, StackStats, TargetInfo, Tid, Totals,
+    AgeCell, Counters, Domain, Frame, MappedBytes, Module, ModuleId, ModuleKind, ModuleMapping, Overhead, ProcessEnd,
+    ProcessId, ProcessMemory, ProcessStats, Snapshot, Stack, StackId, StackStats, TargetInfo, Tid, Totals,
 };

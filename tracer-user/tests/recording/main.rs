@@ -11,10 +11,7 @@ use proptest::{prelude::*, strategy::ValueTree as _};
 use sessions::{Step, session};
 use support::{contents, in_memory, record, record_to};
 use tempfile::TempDir;
-use tracer_common::{
-    abi::StackEnd,
-    addr::{FrameAddr, UserAddr},
-};
+use tracer_common::addr::{FrameAddr, UserAddr};
 use tracer_user::{
     recording::{ReadError, RecordError, Recorder, Recording, SessionInfo, SnapshotMeta, Which, rewrite_names},
     snapshot::{Frame, Snapshot, Stack, StackId, StackStats, Totals},
@@ -98,8 +95,7 @@ fn deep_stacks_that_differ_in_one_frame_are_within_the_limit() {
         id: StackId(id),
         stack: Arc::new(Stack {
             frames: std::iter::once(u64::from(id) + 1000).chain(0..127).map(frame).collect(),
-            end: StackEnd::Root,
-            thread: None,
+            ..Stack::default()
         }),
         totals,
     };

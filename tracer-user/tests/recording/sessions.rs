@@ -191,6 +191,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                 cells.into_iter().map(cell).collect()
             }),
             notes,
+            ..Snapshot::default()
         },
     )
 }
@@ -222,6 +223,7 @@ fn stack() -> impl Strategy<Value = Stack> {
         frames,
         end: StackEnd::from_u8(end),
         thread,
+        ..Stack::default()
     })
 }
 
