@@ -16,7 +16,7 @@ use tracer_user::{
     offline::{self, Gate, GateOptions},
     options::{JsonTarget, RecordOptions, SessionOptions},
     plan,
-    scope::Scope,
+    scope::{Scope, Selection},
     session::{self, Ended, SpawnError},
     target::{Process, host},
 };
@@ -68,7 +68,10 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
     match action {
         Action::Attach { mut options } => {
             set_up(&options);
-            let [Scope::Pid(pid)] = options.scopes[..] else { bail!("not yet: only one --pid is traced") };
+            let [Scope::Pid(pid)] = options.scopes[..] else {
+                let selection = Selection::open(&options.scopes)?;
+                bail!("failed to trace {selection}: not yet, only one --pid is")
+            };
             if options.interval.is_none() && io::stdout().is_terminal() && io::stderr().is_terminal() {
                 options.interval = Some(TERMINAL_INTERVAL);
             }
