@@ -18,7 +18,9 @@ const OWNED_CRATES: [(&str, &str); 7] = [
 
 /// A place, and the names that it must not use: everything stays addresses below `symbolize`, nothing above `snapshot`
 /// knows BPF, and a report is a function of its snapshot.
-const FORBIDDEN: [(&str, &[&str]); 11] = [
+const FORBIDDEN: [(&str, &[&str]); 13] = [
+    ("text/", &["target", "scope", "plan", "symbolize", "analysis", "report", "session", "bpf"]),
+    ("scope/", &["plan", "symbolize", "analysis", "report", "session", "bpf"]),
     ("target/", &["symbolize", "analysis", "report", "session", "bpf"]),
     ("plan/", &["symbolize", "analysis", "report", "session", "bpf"]),
     ("unwind/", &["symbolize", "analysis", "report", "session", "bpf"]),
