@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::{
-    bpf::{AttachError, LoadError},
+    bpf::{AttachError, LoadError, TargetError},
     target::{
         Process, ProcessError,
         seccomp::{self, ReturnProbes},
@@ -24,6 +24,9 @@ pub enum TraceError {
     /// A probe was refused.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// The kernel side cannot take it in.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// This host cannot trace.
     #[error("this host cannot trace: {reason}")]
     Host {
@@ -47,6 +50,22 @@ pub enum TraceError {
         comm: String,
         /// What would happen, and what to do.
         reason: String,
+    },
+    /// Return probes that reach everyone would kill others.
+    #[error(
+        "refused to probe files for everyone: kernel {kernel} kills processes with a seccomp filter at the first return \
+         probe ({}; trace processes by --pid)",
+        seccomp::FIX_TEXT
+    )]
+    EveryoneUnsafe {
+        /// Its version.
+        kernel: String,
+    },
+    /// There is nothing to trace.
+    #[error("no process of {scope} can be traced")]
+    NoProcess {
+        /// What was asked for.
+        scope: String,
     },
     /// An allocator that the user described is not there.
     #[error("failed to find the allocator described: {reason}")]

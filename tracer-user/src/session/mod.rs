@@ -1,13 +1,18 @@
 //! One session: its processes, their tracer, and the loop over everything that can happen to them.
 
+mod archive;
+mod attach;
 pub mod control;
+mod ended;
 mod error;
 mod events;
 mod files;
 mod keys;
 mod live;
+mod members;
 mod memory;
 mod output;
+mod prepare;
 mod program;
 mod read_module;
 mod recording;
@@ -17,6 +22,7 @@ mod snapshots;
 mod spawn;
 mod traced;
 mod tracer;
+mod who;
 
 pub use error::TraceError;
 pub use live::{Ended, attach, run};

@@ -6,7 +6,7 @@ use super::{Files, Process, ProcessError};
 use crate::snapshot::{ModuleId, ModuleMapping};
 
 /// The executable mappings of one target.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Mappings {
     /// As of the last look, sorted by address.
     current: Vec<(ModuleMapping, ModuleId)>,
