@@ -18,7 +18,6 @@ mod flow;
 mod go;
 mod links;
 mod mini_debug;
-mod near;
 mod prologue;
 mod render;
 mod spec;
