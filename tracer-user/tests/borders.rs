@@ -6,7 +6,7 @@ use std::{
 };
 
 /// A crate, and the only place that may use it.
-const OWNED_CRATES: [(&str, &str); 7] = [
+const OWNED_CRATES: [(&str, &str); 10] = [
     ("aya", "bpf/"),
     ("aya_log", "bpf/"),
     ("blazesym", "symbolize/"),
@@ -14,6 +14,9 @@ const OWNED_CRATES: [(&str, &str); 7] = [
     ("clap_complete", "cli/"),
     ("clap_mangen", "cli/"),
     ("quick_junit", "report/"),
+    ("hyper", "scope/"),
+    ("hyper_util", "scope/"),
+    ("http_body_util", "scope/"),
 ];
 
 /// A place, and the names that it must not use: everything stays addresses below `symbolize`, nothing above `snapshot`

@@ -5,6 +5,7 @@ use std::{fmt, io, path::PathBuf};
 use thiserror::Error;
 
 use super::containers::{Container, Problem};
+use crate::target::ProcessError;
 
 /// Candidates that are listed at most.
 const MAX_LISTED: usize = 8;
@@ -12,12 +13,9 @@ const MAX_LISTED: usize = 8;
 /// What is wrong with a scope on this host.
 #[derive(Debug, Error)]
 pub enum ScopeError {
-    /// No such process.
-    #[error("no process with pid {pid}")]
-    NoSuchProcess {
-        /// The pid asked for.
-        pid: u32,
-    },
+    /// A process that was asked for by its id.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     /// No such user.
     #[error("no user `{name}`{}", Near(near))]
     NoSuchUser {

@@ -1,16 +1,16 @@
 //! What scopes mean on this host: the union of what each of them selects.
 
-use std::{
-    fmt, fs,
-    path::{Path, PathBuf},
-};
+use std::{fmt, fs, path::PathBuf};
 
 use super::{
     CgroupRef, Facts, Hierarchy, Scope, ScopeError,
-    containers::{Containers, Pod, pod_of},
+    containers::{Container, Containers, Places, Pod, pod_of},
     users,
 };
-use crate::text::glob::Glob;
+use crate::{
+    target::{Process, ProcessError},
+    text::glob::Glob,
+};
 
 /// The scopes of a session, looked up. It decides; it keeps no processes.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub struct Selection {
     found: Vec<Found>,
     /// Where there are control groups to look at.
     hierarchy: Option<Hierarchy>,
+    places: Places,
     myself: u32,
 }
 
@@ -62,7 +63,15 @@ impl Selection {
     /// # Errors
     /// A scope that is not there.
     pub fn open(scopes: &[Scope]) -> Result<Self, ScopeError> {
-        let mut selection = Self { found: Vec::new(), hierarchy: None, myself: std::process::id() };
+        Self::open_in(scopes, Places::default())
+    }
+
+    /// Likewise, with engines that keep their records elsewhere.
+    ///
+    /// # Errors
+    /// A scope that is not there.
+    pub fn open_in(scopes: &[Scope], places: Places) -> Result<Self, ScopeError> {
+        let mut selection = Self { found: Vec::new(), hierarchy: None, places, myself: std::process::id() };
         let mut containers = None;
         for scope in scopes {
             let what = selection.look_up(scope, &mut containers)?;
@@ -74,33 +83,41 @@ impl Selection {
     fn look_up(&mut self, scope: &Scope, containers: &mut Option<Containers>) -> Result<What, ScopeError> {
         Ok(match scope {
             Scope::Pid(pid) => {
-                let facts = Facts::read(*pid).map_err(|_| ScopeError::NoSuchProcess { pid: *pid })?;
-                What::Process { pid: *pid, start_time_ticks: facts.start_time_ticks }
+                // Held while its start time is read, so that both are of one process.
+                let process = Process::open(*pid)?;
+                let gone = |_| ProcessError::NoSuchProcess { pid: *pid };
+                let start_time_ticks = Facts::read(*pid).map_err(gone)?.start_time_ticks;
+                drop(process);
+                What::Process { pid: *pid, start_time_ticks }
             }
             Scope::Comm(pattern) => What::Comm(Glob::new(pattern)),
             Scope::Exe(path) => What::Exe(path.clone(), fs::canonicalize(path).ok()),
             Scope::User(name) => What::User(users::uid_of(name)?),
-            Scope::Cgroup(path) => What::Group(self.hierarchy()?.locate(path)?),
+            Scope::Cgroup(path) => What::Group(Self::hierarchy(&mut self.hierarchy)?.locate(path)?),
             Scope::Container(name) => {
-                let hierarchy = self.hierarchy()?;
-                let container = containers.get_or_insert_with(|| Containers::list(hierarchy)).find(name)?;
+                let container = self.containers(containers)?.find(name)?;
                 What::Container { id: container.id.clone(), group: container.cgroup.clone() }
             }
             Scope::Pod { namespace, name } => {
-                let hierarchy = self.hierarchy()?;
                 let pod = Pod { namespace: namespace.clone(), name: name.clone() };
-                let groups = groups_of(&pod, containers.get_or_insert_with(|| Containers::list(hierarchy)))?;
+                let groups = groups_of(&pod, self.containers(containers)?)?;
                 What::Pod { pod, groups }
             }
             Scope::All => What::All,
         })
     }
 
-    fn hierarchy(&mut self) -> Result<&Hierarchy, ScopeError> {
-        if self.hierarchy.is_none() {
-            self.hierarchy = Some(Hierarchy::find()?);
+    fn hierarchy(found: &mut Option<Hierarchy>) -> Result<&Hierarchy, ScopeError> {
+        match found {
+            Some(hierarchy) => Ok(hierarchy),
+            None => Ok(found.insert(Hierarchy::find()?)),
         }
-        Ok(self.hierarchy.as_ref().expect("just found"))
+    }
+
+    /// Asked for once, however many scopes want them.
+    fn containers<'a>(&mut self, asked: &'a mut Option<Containers>) -> Result<&'a Containers, ScopeError> {
+        let hierarchy = Self::hierarchy(&mut self.hierarchy)?;
+        Ok(asked.get_or_insert_with(|| Containers::list(hierarchy, &self.places)))
     }
 
     /// Whether a process belongs to a scope. This process and the kernel's own never do.
@@ -125,26 +142,22 @@ impl Selection {
         groups.filter_map(|group| hierarchy.reference(group).ok()).collect()
     }
 
-    /// Looks again for containers without a group: they did not run, or were started again elsewhere. Whether something
-    /// has changed. Asks the tree of groups only; of pods the engines too.
+    /// Looks again for containers and pods without a group: they did not run, were started again, or made anew under their
+    /// old name. Whether something has changed. Does nothing while each has its group; else the engines are asked, which may
+    /// take some seconds.
     pub fn look_again(&mut self) -> bool {
         let Some(hierarchy) = &self.hierarchy else { return false };
-        let is_there = |group: &Path| hierarchy.reference(group).is_ok();
+        let is_there = |group: &PathBuf| hierarchy.reference(group).is_ok();
+        let mut containers = None;
         let mut changed = false;
-        for found in &mut self.found {
-            match &mut found.what {
-                What::Container { id, group } if !group.as_deref().is_some_and(is_there) => {
-                    let now = Containers::group_of(hierarchy, id);
-                    changed |= now.is_some();
-                    *group = now.or(group.take());
-                }
-                What::Pod { pod, groups } if !groups.iter().any(|group| is_there(group)) => {
-                    if let Ok(now) = groups_of(pod, &Containers::list(hierarchy)) {
-                        changed |= now != *groups;
-                        *groups = now;
-                    }
-                }
-                _ => {}
+        for Found { scope, what } in &mut self.found {
+            if !matches!(what, What::Container { .. } | What::Pod { .. }) || what.groups().iter().any(is_there) {
+                continue;
+            }
+            let containers = containers.get_or_insert_with(|| Containers::list(hierarchy, &self.places));
+            if let Some(now) = what.now(scope, containers) {
+                changed |= now.groups() != what.groups();
+                *what = now;
             }
         }
         changed
@@ -210,6 +223,23 @@ impl What {
         }
     }
 
+    /// What a scope of containers is by now; `None`: nothing that runs.
+    fn now(&self, scope: &Scope, containers: &Containers) -> Option<Self> {
+        match (self, scope) {
+            (Self::Container { id, .. }, Scope::Container(wanted)) => {
+                // By name, or the same one: another that happens to begin with the same digits is not meant.
+                let is_meant = |container: &&Container| container.id == *id || container.name.as_ref() == Some(wanted);
+                let container = containers.all.iter().filter(is_meant).find(|container| container.cgroup.is_some())?;
+                Some(Self::Container { id: container.id.clone(), group: container.cgroup.clone() })
+            }
+            (Self::Pod { pod, .. }, _) => {
+                let groups = groups_of(pod, containers).ok().filter(|groups| !groups.is_empty())?;
+                Some(Self::Pod { pod: pod.clone(), groups })
+            }
+            _ => None,
+        }
+    }
+
     fn goes_by_groups(&self) -> bool {
         matches!(self, Self::Group(_) | Self::Container { .. } | Self::Pod { .. })
     }
@@ -231,5 +261,102 @@ impl fmt::Display for Selection {
             write!(f, "{before}{}", found.scope)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(pid: u32) -> Facts {
+        Facts {
+            pid,
+            start_time_ticks: 100,
+            parent: 1,
+            comm: "worker".to_owned(),
+            exe: Some("/usr/bin/worker".into()),
+            uid: 33,
+            user: Some("www-data".to_owned()),
+            cgroup: Some("/docker/abc/init".into()),
+            pid_inside: 1,
+            is_kernel_thread: false,
+            is_zombie: false,
+        }
+    }
+
+    fn of(what: What) -> Selection {
+        let found = vec![Found { scope: Scope::All, what }];
+        Selection { found, hierarchy: None, places: Places::none(), myself: 77 }
+    }
+
+    #[test]
+    fn each_kind_of_scope_decides_by_its_own_fact() {
+        let comm = |pattern: &str| What::Comm(Glob::new(pattern));
+        for (n, (what, expected)) in [
+            (What::Process { pid: 5, start_time_ticks: 100 }, true),
+            (What::Process { pid: 5, start_time_ticks: 99 }, false),
+            (What::Process { pid: 6, start_time_ticks: 100 }, false),
+            (comm("work*"), true),
+            (comm("work"), false),
+            (What::Exe("/usr/bin/worker".into(), None), true),
+            (What::Exe("/usr/local/bin/worker".into(), Some("/usr/bin/worker".into())), true),
+            (What::Exe("/bin/worker".into(), None), false),
+            (What::User(33), true),
+            (What::User(0), false),
+            (What::Group("/docker/abc".into()), true),
+            (What::Group("/docker/ab".into()), false),
+            (What::Group("/".into()), true),
+            (What::Container { id: "abc".into(), group: Some("/docker/abc".into()) }, true),
+            (What::Container { id: "abc".into(), group: None }, false),
+            (What::All, true),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(of(what).selects(&facts(5)), expected, "row {n}");
+        }
+    }
+
+    #[test]
+    fn this_process_and_the_kernels_are_nobodys() {
+        assert!(!of(What::All).selects(&facts(77)));
+        assert!(!of(What::All).selects(&Facts { is_kernel_thread: true, ..facts(5) }));
+        let myself = std::process::id();
+        let all = Selection::open(&[Scope::All]).expect("all there is");
+        assert!(all.is_all() && all.processes().iter().all(|facts| facts.pid != myself && !facts.is_kernel_thread));
+        let error = Selection::open(&[Scope::Pid(myself)]).expect_err("itself");
+        assert_eq!(error.to_string(), format!("pid {myself} is this tracer itself"));
+    }
+
+    #[test]
+    fn a_name_that_the_kernel_cut_is_compared_whole() {
+        let long = Facts { comm: "a-rather-long-n".into(), exe: Some("/opt/a-rather-long-name".into()), ..facts(5) };
+        let comm = |pattern: &str| of(What::Comm(Glob::new(pattern)));
+        assert!(comm("a-rather-long-name").selects(&long) && comm("a-rather-long-n").selects(&long));
+        assert!(!comm("worker").selects(&Facts { comm: "renamed".into(), ..facts(5) }));
+    }
+
+    #[test]
+    fn scopes_add_up_and_keep_their_names() {
+        let scopes = [Scope::Comm("no-such-name-*".into()), Scope::User("root".into()), Scope::Exe("/x".into())];
+        let selection = Selection::open(&scopes).expect("they may come to be");
+        assert_eq!(selection.to_string(), "command no-such-name-*, user root, executable /x");
+        assert!(selection.needs_facts() && !selection.is_all() && selection.awaited().is_empty());
+        assert!(selection.selects(&Facts { uid: 0, ..facts(5) }) && !selection.selects(&facts(5)));
+        assert_eq!((selection.pids(), selection.cgroups()), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_process_is_selected_by_its_id_as_long_as_it_is_the_same() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().expect("cat starts");
+        let selection = Selection::open(&[Scope::Pid(child.id())]).expect("it runs");
+        assert_eq!(selection.pids(), [child.id()]);
+        let found: Vec<u32> = selection.processes().iter().map(|facts| facts.pid).collect();
+        assert_eq!(found, [child.id()]);
+        drop(child.stdin.take());
+        child.wait().expect("a child of ours");
+        assert!(selection.processes().is_empty());
+        assert!(matches!(Selection::open(&[Scope::Pid(u32::MAX / 2)]), Err(ScopeError::Process(_))));
     }
 }
