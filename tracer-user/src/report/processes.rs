@@ -16,8 +16,8 @@ const MAX_ROWS: usize = 5;
 /// Columns of a name, so that a row fits 100.
 const NAME_WIDTH: usize = 34;
 
-/// `container web  60.0 s  7 processes (5 running, 2 ended)  current 15.2 MiB in 100 042 blocks, left by ended ones 3088 KiB in 12
-/// peak 22.9 MiB  …  nothing lost`
+/// `container web  60.0 s  7 processes (5 running, 2 ended)  current 15.2 MiB in 100 042 blocks (3088 KiB in 12 left by
+/// ended ones)  peak 22.9 MiB  …  nothing lost`
 pub(super) fn header(snapshot: &Snapshot) -> String {
     let totals = &snapshot.totals;
     let (n_all, n_running) = snapshot
@@ -26,10 +26,9 @@ pub(super) fn header(snapshot: &Snapshot) -> String {
         .fold((0, 0), |sum, (all, running)| (sum.0 + all, sum.1 + running));
     let mut left = Totals::default();
     snapshot.told().filter(|(_, process)| process.ended.is_some()).for_each(|(_, process)| left.add(&process.totals));
-    let (bytes, blocks) = (left.current_bytes, left.current_count);
-    let at_end = match blocks {
+    let at_end = match left.current_count {
         0 => String::new(),
-        blocks => format!(", left by ended ones {} in {}", size(bytes), grouped(blocks)),
+        blocks => format!(" ({} in {} left by ended ones)", size(left.current_bytes), grouped(blocks)),
     };
     format!(
         "{}  {:.1} s  {} {} ({} running, {} ended)  current {} in {} blocks{at_end}  peak {}  allocated {} in {}  {}",
@@ -39,8 +38,8 @@ pub(super) fn header(snapshot: &Snapshot) -> String {
         if n_all == 1 { "process" } else { "processes" },
         grouped(n_running),
         grouped(n_all - n_running),
-        size(totals.current_bytes.saturating_sub(bytes)),
-        grouped(totals.current_count.saturating_sub(blocks)),
+        size(totals.current_bytes),
+        grouped(totals.current_count),
         size(totals.peak_bytes),
         size(totals.allocated_bytes),
         grouped(totals.allocated_count),
@@ -73,6 +72,8 @@ pub(super) fn push_top(out: &mut String, snapshot: &Snapshot, earlier: Option<&M
     let top = TopProcesses::of(snapshot, earlier, MAX_ROWS.min(options.top));
     let since = top.since.map_or_else(|| "joined".to_owned(), |since| format!("{:.1} s", since.as_secs_f64()));
     let orders = [("live", &top.by_live), ("growth", &top.by_growth), ("allocating", &top.by_allocating)];
+    // Where one order shows all of them, the others say nothing more.
+    let n_orders = if top.by_live.len() == top.n_ranked { 1 } else { orders.len() };
     if orders.iter().all(|(_, lines)| lines.is_empty()) {
         return;
     }
@@ -83,7 +84,7 @@ pub(super) fn push_top(out: &mut String, snapshot: &Snapshot, earlier: Option<&M
             "processes by", "pid", "live", "growth", "allocating"
         ),
     );
-    for (order, lines) in orders {
+    for (order, lines) in orders.into_iter().take(n_orders) {
         for (at, line) in lines.iter().enumerate() {
             push_line(out, &row(if at == 0 { order } else { "" }, line));
         }
