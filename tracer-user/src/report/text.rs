@@ -14,7 +14,7 @@ use crate::{
         statistics::{Rest, Statistic, Statistics, module_of},
     },
     options::{Key, ReportOptions, Sort, View},
-    snapshot::{LOSSES, LOSSES_FROM_START, Snapshot, StackId, StackStats, Tid, Totals},
+    snapshot::{LOSSES, LOSSES_FROM_START, Snapshot, StackStats, Tid, Totals},
     symbolize::{FrameName, Names, Place, module_name},
 };
 
@@ -22,7 +22,7 @@ use crate::{
 const MAX_ALIGNED: usize = 100;
 
 /// Counters that are no loss, but tell about the target.
-const DETAILS: &[Counter] = &[Counter::Failed, Counter::Execs];
+const DETAILS: &[Counter] = &[Counter::Failed, Counter::FreesInherited, Counter::Execs];
 
 /// Counters of truncated stacks and the end that each counts.
 const TRUNCATIONS: &[(Counter, StackEnd)] = &[
@@ -296,11 +296,7 @@ fn missing(name: &FrameName) -> String {
 }
 
 fn no_stack_reason(stack: &StackStats) -> &'static str {
-    match stack.stack.end.reason() {
-        Some(reason) => reason,
-        None if stack.id == StackId(tracer_common::abi::NO_STACK) => "table of stacks full",
-        None => "stack not stored",
-    }
+    stack.stack.end.reason().unwrap_or("table of stacks full")
 }
 
 /// What stands after a line's figures.
@@ -371,10 +367,14 @@ mod tests {
         Counter::HitsReturn,
         Counter::HitsFree,
         Counter::HitsPaused,
+        Counter::HitsOutside,
         Counter::Nested,
         Counter::FreesOfNull,
         Counter::ThreadsEnded,
         Counter::Unwound,
+        Counter::ForksFollowed,
+        Counter::Joined,
+        Counter::TargetsEnded,
         Counter::SampledNs,
         Counter::SampledRuns,
         Counter::Reallocs,

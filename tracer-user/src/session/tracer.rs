@@ -11,13 +11,16 @@ use std::{
 use object::Object as _;
 use thiserror::Error;
 use tracer_common::{
-    abi::{MAPPING_GENERATED, MAPPING_ROWS, Mapping},
+    abi::{MAPPING_GENERATED, MAPPING_ROWS, Mapping, target_flags},
     counters::Counter,
 };
 
 use super::read_module::{LibraryNotice, R_STATE_OFFSET, ReadModule};
 use crate::{
-    bpf::{AttachError, Kernel, LoadError, Notices, RawStack, TableSizes, TrapCost, monotonic_ns},
+    bpf::{
+        AttachError, Kernel, LoadError, Notices, RawStack, Reach, TableSizes, TargetError, TargetNumber, TrapCost,
+        monotonic_ns,
+    },
     options::{Placement, SessionOptions},
     plan::{AllocatorSpec, SpecFunction},
     snapshot::{Frame, ModuleId, ModuleKind, Overhead, Snapshot, Stack, StackStats, TargetInfo, Tid, Totals},
@@ -55,6 +58,9 @@ pub enum TraceError {
     /// A probe was refused.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// The kernel side cannot take it in.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// This host cannot trace.
     #[error("this host cannot trace: {reason}")]
     Host {
@@ -118,6 +124,8 @@ pub struct Tracer {
     /// Allocators that the user described.
     allocators: Vec<AllocatorSpec>,
     kernel: Kernel,
+    /// The process in the kernel's tables.
+    target: TargetNumber,
     modules: Modules,
     tables: RowTables<Vec<u8>>,
     /// Each module's rows and the vaddr that their offsets count from.
@@ -191,12 +199,14 @@ impl Tracer {
             stacks: if options.by_thread { MAX_STACKS_BY_THREAD } else { MAX_STACKS },
             rows: n_rows as u32 + spare,
             by_thread: options.by_thread,
+            ..TableSizes::default()
         };
         let mut kernel = Kernel::load(sizes, options.verbose >= 2)?;
         if paused {
             kernel.pause();
-            kernel.watch_exec(Some(process.pid));
         }
+        let flags = if origin == Origin::Child { target_flags::STOP_ON_LIBRARY } else { 0 };
+        let target = kernel.add_target(process.pid, 0, flags)?;
         let trap_cost = kernel.trap_cost();
         let cpu_seconds_before = process.cpu_seconds();
         let mut tracer = Self {
@@ -205,6 +215,7 @@ impl Tracer {
             placement: options.placement,
             allocators: options.allocators.clone(),
             kernel,
+            target,
             modules,
             tables: RowTables::new(sizes.rows),
             ranges: HashMap::new(),
@@ -244,13 +255,13 @@ impl Tracer {
         self.began_at_ns = monotonic_ns();
         self.begun = true;
         self.cpu_seconds_before = self.process.cpu_seconds();
-        self.kernel.trace(Some(self.process.pid));
+        self.kernel.counting(true);
         log::info!("tracing pid {}", self.process.pid);
     }
 
     /// Tracing ends; the tables stay as they are.
     pub fn end(&self) {
-        self.kernel.trace(None);
+        self.kernel.counting(false);
     }
 
     /// Takes every probe away, so that the target runs as if it were not traced; the tables stay. It takes about 0.1 s a probe on
@@ -415,10 +426,12 @@ impl Tracer {
             if !bindings.is_empty() {
                 log::info!("{} probe sites in {}", bindings.len(), self.modules.get(id).module.path.display());
                 match self.placement {
-                    Placement::Empty => self.kernel.attach_empty(&open_path, &bindings, self.process.pid)?,
+                    Placement::Empty => {
+                        self.kernel.attach_empty(&open_path, &bindings, Reach::Process(self.process.pid))?;
+                    }
                     Placement::Planned | Placement::Naive => {
-                        self.kernel.attach_exits(&open_path, &exits, self.process.pid)?;
-                        self.kernel.attach(&open_path, &bindings, self.process.pid)?;
+                        self.kernel.attach_exits(&open_path, &exits, Reach::Process(self.process.pid))?;
+                        self.kernel.attach(&open_path, &bindings, Reach::Process(self.process.pid))?;
                     }
                 }
                 self.n_sites += bindings.len();
@@ -453,7 +466,7 @@ impl Tracer {
                 }
             })
             .collect();
-        let left_out = self.kernel.put_mappings(&mappings);
+        let left_out = self.kernel.put_mappings(self.target, &mappings);
         if left_out > 0 {
             self.note(format!(
                 "{left_out} executable mappings do not fit the table: stacks through them are truncated"
@@ -470,8 +483,8 @@ impl Tracer {
         let loaded = self.modules.get(id);
         let bias = loaded.module.mappings.first().map_or(0, |mapping| mapping.bias);
         let r_state = notice.r_debug.map_or(0, |r_debug| r_debug.0.wrapping_add(bias) + R_STATE_OFFSET);
-        self.kernel.watch_libraries(r_state, self.origin == Origin::Child);
-        self.kernel.attach_library_notice(path, notice.offset, self.process.pid)?;
+        self.kernel.watch_libraries(self.target, r_state);
+        self.kernel.attach_library_notice(path, notice.offset, Reach::Process(self.process.pid))?;
         self.library_notice = true;
         Ok(())
     }
@@ -509,7 +522,7 @@ impl Tracer {
             duration,
             from_start: self.origin == Origin::Child,
             totals,
-            peak_at: self.kernel.peak_at_ns().map(|at_ns| self.since_began(at_ns)),
+            peak_at: self.kernel.scope_bytes().peak_at_ns.map(|at_ns| self.since_began(at_ns)),
             threads,
             memory: None,
             ages: None,
