@@ -17,7 +17,7 @@ mod fixture;
 mod flow;
 mod go;
 mod links;
-mod mini_debug;
+pub(crate) mod mini_debug;
 mod prologue;
 mod render;
 mod spec;
