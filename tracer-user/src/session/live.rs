@@ -287,6 +287,7 @@ impl Session {
         };
         let mut snapshot = self.tracer.snapshot();
         snapshot.memory = self.memory.now_and_then(snapshot.target.pid);
+        self.output.look_in(self.tracer.roots());
         self.output.refresh(&snapshot, last_line.trim_end())
     }
 
@@ -332,6 +333,7 @@ impl Session {
         }
         // Reaped after the last snapshot: until then it has its CPU time.
         let code = child.as_mut().map_or(0, |child| exit_code(child, interrupts));
+        output.look_in(tracer.roots());
         // The probes go while the names are looked up; either can take seconds.
         let (done, wait) = mpsc::channel::<()>();
         let deferred = signals.deferred();

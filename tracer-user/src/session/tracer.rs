@@ -22,7 +22,7 @@ use crate::{
     plan::{AllocatorSpec, SpecFunction},
     snapshot::{Frame, ModuleId, ModuleKind, Overhead, Snapshot, Stack, StackStats, TargetInfo, Tid, Totals},
     target::{
-        LoadedModule, Modules, Process, ProcessError, host,
+        LoadedModule, Modules, Process, ProcessError, Root, host,
         seccomp::{self, ReturnProbes},
     },
     unwind::{Added, RowRange, RowTables},
@@ -487,6 +487,11 @@ impl Tracer {
     /// The sums over all stacks as of now: next to nothing beside a snapshot.
     pub fn totals(&self) -> Totals {
         self.kernel.read_totals()
+    }
+
+    /// The target's root, where it is not ours.
+    pub fn roots(&self) -> &[Arc<Root>] {
+        self.modules.roots()
     }
 
     /// All totals, stacks, modules and counters as of now.

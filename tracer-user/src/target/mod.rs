@@ -6,7 +6,9 @@ pub mod maps;
 pub mod memory;
 pub mod modules;
 pub mod process;
+pub mod root;
 pub mod seccomp;
 
 pub use modules::{LoadedModule, Modules};
 pub use process::{Process, ProcessError};
+pub use root::Root;

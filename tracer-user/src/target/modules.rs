@@ -11,7 +11,11 @@ use std::{
 use object::{Object as _, ObjectSegment as _, SegmentFlags, elf::PF_X};
 use tracer_common::addr::{FileOffset, FileVaddr, UserAddr};
 
-use super::{Process, ProcessError, maps::MapEntry};
+use super::{
+    Process, ProcessError,
+    maps::MapEntry,
+    root::{Root, Roots},
+};
 use crate::snapshot::{Module, ModuleId, ModuleKind, ModuleMapping};
 
 /// Largest file whose bytes are read for its unwind information and symbols: 2 GiB.
@@ -42,6 +46,8 @@ pub struct LoadedModule {
     key: FileKey,
     /// Keeps `open_path` valid.
     file: Option<fs::File>,
+    /// The root of the file system that it was seen in, where that is not ours.
+    pub root: Option<Arc<Root>>,
 }
 
 impl LoadedModule {
@@ -84,6 +90,7 @@ pub struct Modules {
     current: Vec<(ModuleMapping, ModuleId)>,
     /// What went wrong with some file, once each.
     pub problems: Vec<String>,
+    roots: Roots,
 }
 
 impl Modules {
@@ -151,6 +158,11 @@ impl Modules {
         })
     }
 
+    /// The targets' roots that are not ours.
+    pub fn roots(&self) -> &[Arc<Root>] {
+        self.roots.all()
+    }
+
     fn add(&mut self, process: &Process, key: &FileKey, entry: &MapEntry) -> usize {
         let (kind, file) = match key {
             FileKey::Generated => (ModuleKind::Generated, Ok(None)),
@@ -170,7 +182,8 @@ impl Modules {
         let path = if kind == ModuleKind::Generated { PathBuf::from("[generated code]") } else { entry.path.clone() };
         let module = Module { kind, path, open_path, deleted: entry.deleted, build_id, mappings: Vec::new() };
         let id = ModuleId(at as u32);
-        self.all.push(LoadedModule { id, module: Arc::new(module), key: key.clone(), file });
+        let root = self.roots.of(process.pid);
+        self.all.push(LoadedModule { id, module: Arc::new(module), key: key.clone(), file, root });
         self.by_key.insert(key.clone(), at);
         at
     }
