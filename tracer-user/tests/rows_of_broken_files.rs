@@ -239,6 +239,29 @@ proptest! {
         }
     }
 
+    /// Without unwind information all code is followed.
+    #[test]
+    fn mutated_code_without_unwind_information_never_panics(
+        bytes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..64),
+        headers in prop::collection::vec((0usize..1024, any::<u8>()), 0..2),
+    ) {
+        let mut elf = loader();
+        let section = eh_frame_range(&elf);
+        elf[section.start..section.start + 4].fill(0);
+        let whole = module_rows(&elf).expect("rows");
+        prop_assert!(whole.is_bare && whole.rows.len() > 500, "{} rows", whole.rows.len());
+        for (at, byte) in bytes {
+            let at = at.index(section.start);
+            elf[at] = byte;
+        }
+        for (at, byte) in headers {
+            elf[at] = byte;
+        }
+        if let Ok(module) = module_rows(&elf) {
+            assert_well_formed(&module);
+        }
+    }
+
     #[test]
     fn truncated_files_never_panic(length in any::<prop::sample::Index>()) {
         let elf = loader();

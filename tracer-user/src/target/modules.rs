@@ -207,8 +207,7 @@ fn open_mapped(pid: u32, entry: &MapEntry) -> io::Result<fs::File> {
     let link = format!("/proc/{pid}/map_files/{:x}-{:x}", entry.start, entry.end);
     fs::File::open(link).or_else(|denied| {
         use std::os::unix::fs::MetadataExt as _;
-        let relative = entry.path.strip_prefix("/").unwrap_or(&entry.path);
-        let file = fs::File::open(Path::new(&format!("/proc/{pid}/root")).join(relative))?;
+        let file = Root::at(Path::new(&format!("/proc/{pid}/root")))?.open_regular(&entry.path)?;
         if file.metadata()?.ino() == entry.inode { Ok(file) } else { Err(denied) }
     })
 }
