@@ -4,7 +4,6 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use tracer_common::{
-    abi::StackEnd,
     addr::{FileVaddr, FrameAddr, UserAddr},
     counters::Counter,
 };
@@ -64,7 +63,7 @@ impl Synthetic {
             .zip(chains)
             .map(|(id, frames)| StackStats {
                 id: StackId(id),
-                stack: Arc::new(Stack { frames, end: StackEnd::Root, thread: None }),
+                stack: Arc::new(Stack { frames, ..Stack::default() }),
                 totals: Totals::default(),
             })
             .collect();

@@ -248,7 +248,11 @@ fn snapshot(number: u64) -> Snapshot {
         let allocated = live + number;
         StackStats {
             id: StackId(id as u32),
-            stack: Arc::new(Stack { frames: (0..=id % 9).map(frame).collect(), end: StackEnd::Root, thread: None }),
+            stack: Arc::new(Stack {
+                frames: (0..=id % 9).map(frame).collect(),
+                end: StackEnd::Root,
+                ..Stack::default()
+            }),
             totals: Totals {
                 current_bytes: live * 16,
                 current_count: live,

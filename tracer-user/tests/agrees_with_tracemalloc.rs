@@ -19,10 +19,7 @@ use proptest::{
 };
 use serde::Deserialize;
 use serde_json::json;
-use tracer_common::{
-    abi::StackEnd,
-    addr::{FileVaddr, FrameAddr, UserAddr},
-};
+use tracer_common::addr::{FileVaddr, FrameAddr, UserAddr};
 use tracer_user::{
     analysis::{
         diff::{Named, diff},
@@ -205,7 +202,7 @@ fn snapshot_of(traces: &[Trace], view: View, build: u8) -> (Snapshot, Names) {
                 }
                 Frame { addr: FrameAddr::Return(UserAddr(vaddr + 1)), location: Some((ModuleId(0), FileVaddr(vaddr))) }
             });
-            let stack = Stack { frames: frames.collect(), end: StackEnd::Root, thread: None };
+            let stack = Stack { frames: frames.collect(), ..Stack::default() };
             let id = StackId(stacks.len() as u32);
             stacks.push(StackStats { id, stack: Arc::new(stack), totals: Totals::default() });
             stacks.len() - 1

@@ -5,10 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use tracer_common::{
-    abi::StackEnd,
-    addr::{FileVaddr, FrameAddr, UserAddr},
-};
+use tracer_common::addr::{FileVaddr, FrameAddr, UserAddr};
 use tracer_user::{
     analysis::annotate::{Annotation, Increment, NoFile, annotate, find_file},
     options::ReportOptions,
@@ -48,7 +45,7 @@ fn snapshot(stacks: &[(Frames<'_>, u64)], names: &mut Names) -> Snapshot {
             ..Totals::default()
         };
         all.add(&totals);
-        let stack = Arc::new(Stack { frames: stack, end: StackEnd::Root, thread: None });
+        let stack = Arc::new(Stack { frames: stack, ..Stack::default() });
         stats.push(StackStats { id: StackId(id), stack, totals });
     }
     let target = TargetInfo { pid: 7, comm: "app".into(), ..TargetInfo::default() };

@@ -2,10 +2,7 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
-use tracer_common::{
-    abi::StackEnd,
-    addr::{FileVaddr, FrameAddr, UserAddr},
-};
+use tracer_common::addr::{FileVaddr, FrameAddr, UserAddr};
 use tracer_user::{
     analysis::{
         age::{Pattern, ages},
@@ -56,7 +53,7 @@ fn record_with(
         names.insert(ModuleId(0), vaddr, [name].as_slice().into());
         let addr = FrameAddr::Return(UserAddr(u64::from(number) + 1));
         let frames = vec![Frame { addr, location: Some((ModuleId(0), vaddr)) }];
-        stacks.push(Arc::new(Stack { frames, end: StackEnd::Root, thread: None }));
+        stacks.push(Arc::new(Stack { frames, ..Stack::default() }));
     }
     let target = TargetInfo { pid: 4711, comm: "app".into(), exe: None, running: true };
     let mut builder = Builder::new(SessionInfo { target: target.clone(), from_start: true, ..SessionInfo::default() });

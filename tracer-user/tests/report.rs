@@ -72,7 +72,7 @@ fn totals(current: (u64, u64), peak: (u64, u64), allocated: (u64, u64)) -> Total
 }
 
 fn stack(id: u32, frames: Vec<Frame>, end: StackEnd, totals: Totals) -> StackStats {
-    StackStats { id: StackId(id), stack: Arc::new(Stack { frames, end, thread: None }), totals }
+    StackStats { id: StackId(id), stack: Arc::new(Stack { frames, end, ..Stack::default() }), totals }
 }
 
 const IMGSRV: u32 = 0;

@@ -11,10 +11,7 @@ use std::{
 
 use object::Object;
 use tempfile::TempDir;
-use tracer_common::{
-    abi::StackEnd,
-    addr::{FileVaddr, FrameAddr, UserAddr},
-};
+use tracer_common::addr::{FileVaddr, FrameAddr, UserAddr};
 use tracer_user::{
     snapshot::{Frame, Module, ModuleId, ModuleKind, Snapshot, Stack, StackId, StackStats, Totals},
     symbolize::{Attribution, FrameName, Names, NoSymbol, SymbolizeOptions, Symbolizer},
@@ -116,7 +113,7 @@ fn snapshot(module: Module, vaddrs: &[u64]) -> Snapshot {
         |&vaddr| Frame { addr: FrameAddr::Exact(UserAddr(vaddr)), location: Some((ModuleId(0), FileVaddr(vaddr))) };
     let stats = |(id, vaddr)| StackStats {
         id: StackId(id),
-        stack: Arc::new(Stack { frames: vec![frame(vaddr)], end: StackEnd::Root, thread: None }),
+        stack: Arc::new(Stack { frames: vec![frame(vaddr)], ..Stack::default() }),
         totals: Totals::default(),
     };
     Snapshot { modules: vec![Arc::new(module)], stacks: (1..).zip(vaddrs).map(stats).collect(), ..Snapshot::default() }

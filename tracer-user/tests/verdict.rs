@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tracer_common::{abi::StackEnd, counters::Counter};
+use tracer_common::counters::Counter;
 use tracer_user::{
     analysis::verdict::{Basis, Change, Conclusion, Grown, Verdict},
     report::verdict::{one_line, render},
@@ -24,7 +24,7 @@ fn snapshot(live: &[(u64, u64)], heap: u64, anonymous: u64) -> Snapshot {
         .map(|(id, &(current_bytes, current_count))| {
             let of_stack = Totals { current_bytes, current_count, ..Totals::default() };
             totals.add(&of_stack);
-            let stack = Arc::new(Stack { frames: Vec::new(), end: StackEnd::Root, thread: None });
+            let stack = Arc::new(Stack { frames: Vec::new(), ..Stack::default() });
             StackStats { id: StackId(id), stack, totals: of_stack }
         })
         .collect();

@@ -202,10 +202,7 @@ impl Rest {
 mod tests {
     use std::sync::Arc;
 
-    use tracer_common::{
-        abi::StackEnd,
-        addr::{FileVaddr, FrameAddr, UserAddr},
-    };
+    use tracer_common::addr::{FileVaddr, FrameAddr, UserAddr};
 
     use super::*;
     use crate::{
@@ -236,7 +233,7 @@ mod tests {
             modules,
             stacks: vec![StackStats {
                 id: StackId(1),
-                stack: Arc::new(Stack { frames: stack, end: StackEnd::Root, thread: None }),
+                stack: Arc::new(Stack { frames: stack, ..Stack::default() }),
                 totals: Totals::default(),
             }],
             ..Snapshot::default()

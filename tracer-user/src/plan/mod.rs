@@ -18,7 +18,6 @@ mod flow;
 mod go;
 mod links;
 pub(crate) mod mini_debug;
-mod near;
 mod prologue;
 mod render;
 mod spec;

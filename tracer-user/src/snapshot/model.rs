@@ -11,14 +11,20 @@ use tracer_common::{
 /// Everything known of one target at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// The traced process.
+    /// The traced process; of a scope of many, the one that was named or started, else all zero.
     pub target: TargetInfo,
+    /// What selects processes, as the user gave it ("container web"). Empty: `target` alone.
+    pub scope: String,
+    /// The processes of the scope by [`ProcessId`], those that have ended included. Empty: `target` alone.
+    pub processes: Vec<ProcessStats>,
     /// Time since tracing began.
     pub duration: Duration,
     /// Whether tracing began with the process (`run`), so that every block was seen.
     pub from_start: bool,
-    /// Sums over all stacks.
+    /// Sums over all stacks of the heap. Of many processes: current is exact, peak is the highest total of them together.
     pub totals: Totals,
+    /// Sums over all stacks of [`Domain::Mmap`]. `None`: mappings are not followed in this session.
+    pub mmap: Option<Totals>,
     /// When the highest total was reached, since tracing began. `None`: not known.
     pub peak_at: Option<Duration>,
     /// What was seen, lost, truncated or refused.
@@ -51,6 +57,79 @@ pub struct TargetInfo {
     pub exe: Option<PathBuf>,
     /// Whether the process was still running.
     pub running: bool,
+}
+
+/// Index into [`Snapshot::processes`]. The same process may have another in the next snapshot: it is told by its pid and the
+/// time it joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId(pub u32);
+
+/// One process of a scope of many: who it is, and its sums.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProcessStats {
+    /// Process id in the initial namespace. Another process may have had it before, and after.
+    pub pid: u32,
+    /// Its id in its own PID namespace, where that is another.
+    pub pid_inside: Option<u32>,
+    /// The process that it was forked from; `None`: not known.
+    pub parent_pid: Option<u32>,
+    /// `/proc/PID/comm`; hostile input.
+    pub comm: String,
+    /// `/proc/PID/exe` as it shows inside its own root; hostile input.
+    pub exe: Option<PathBuf>,
+    /// The user it runs as, else the number.
+    pub user: String,
+    /// The container it runs in: its name, else its short id; hostile input. `None`: on the host.
+    pub container: Option<String>,
+    /// Its v2 cgroup, from the hierarchy's root; hostile input.
+    pub cgroup: Option<PathBuf>,
+    /// When it came to be counted, since tracing began.
+    pub joined_at: Duration,
+    /// When and how it ended.
+    pub ended: Option<(Duration, ProcessEnd)>,
+    /// Whether every block was seen from its first one on.
+    pub from_start: bool,
+    /// Bytes that its parent held when it was forked. They are not part of its totals; frees of them are counted as
+    /// `frees_inherited`.
+    pub inherited_bytes: u64,
+    /// Blocks of those.
+    pub inherited_count: u64,
+    /// Sums over its stacks of the heap; the peak is its own.
+    pub totals: Totals,
+    /// Sums over its mappings, as [`Snapshot::mmap`].
+    pub mmap: Option<Totals>,
+    /// What was lost or refused of this process alone.
+    pub counters: Counters,
+    /// Its resident memory in bytes. `None`: not read, or it has ended.
+    pub rss_bytes: Option<u64>,
+}
+
+impl ProcessStats {
+    /// Whether it stands for no process: in a recording, the place of one that is told with others by now.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProcessEnd {
+    /// Its last thread ended.
+    Exited,
+    /// It became another program, which is a process of its own here.
+    Exec,
+    /// It left the scope, or was let go.
+    Released,
+}
+
+/// Kind of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Domain {
+    /// Blocks of allocators: the malloc family.
+    #[default]
+    Heap,
+    /// Anonymous mappings that the program itself makes.
+    Mmap,
 }
 
 /// Bytes and blocks of a whole target.
@@ -197,6 +276,17 @@ pub struct Stack {
     pub end: StackEnd,
     /// The thread that allocated. `None`: threads are not kept apart in this session.
     pub thread: Option<Tid>,
+    /// The process that allocated. `None`: there is but one.
+    pub process: Option<ProcessId>,
+    /// What kind of memory it allocates.
+    pub domain: Domain,
+}
+
+impl Default for Stack {
+    /// A complete stack without frames.
+    fn default() -> Self {
+        Self { frames: Vec::new(), end: StackEnd::Root, thread: None, process: None, domain: Domain::Heap }
+    }
 }
 
 /// A thread's id in the initial namespace.

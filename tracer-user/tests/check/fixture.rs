@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use tracer_common::{
-    abi::StackEnd,
     addr::{FileVaddr, FrameAddr, UserAddr},
     counters::Counter,
 };
@@ -85,11 +84,7 @@ fn snapshots(case: &Case) -> (Vec<(Snapshot, SnapshotMeta)>, Names) {
         }
         let vaddr = 0x100 * u64::from(n);
         names.insert(ModuleId(n_module), FileVaddr(vaddr), named(row.function, row.file, row.line).as_slice().into());
-        stacks.push(Arc::new(Stack {
-            frames: vec![frame(n_module, vaddr), frame(0, 1)],
-            end: StackEnd::Root,
-            thread: None,
-        }));
+        stacks.push(Arc::new(Stack { frames: vec![frame(n_module, vaddr), frame(0, 1)], ..Stack::default() }));
     }
 
     let total_live = |at: usize| case.rows.iter().map(|row| row.live_kib[at]).sum::<u64>();

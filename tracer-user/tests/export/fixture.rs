@@ -77,7 +77,7 @@ pub fn totals(current: (u64, u64), peak: (u64, u64), allocated: (u64, u64)) -> T
 }
 
 pub fn stack(id: u32, frames: Vec<Frame>, end: StackEnd, totals: Totals) -> StackStats {
-    StackStats { id: StackId(id), stack: Arc::new(Stack { frames, end, thread: None }), totals }
+    StackStats { id: StackId(id), stack: Arc::new(Stack { frames, end, ..Stack::default() }), totals }
 }
 
 pub fn snapshot(at: Duration, modules: Vec<Arc<Module>>, stacks: Vec<StackStats>) -> Snapshot {

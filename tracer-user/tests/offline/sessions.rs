@@ -64,7 +64,7 @@ impl Program {
             Frame { addr: FrameAddr::Return(addr), location: Some((ModuleId(module), vaddr)) }
         };
         let frames = frames.iter().map(frame).collect();
-        let stack = Stack { frames, end: StackEnd::Root, thread: thread.map(Tid) };
+        let stack = Stack { frames, end: StackEnd::Root, thread: thread.map(Tid), ..Stack::default() };
         StackStats { id: StackId(id), stack: Arc::new(stack), totals }
     }
 

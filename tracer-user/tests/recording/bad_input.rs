@@ -9,10 +9,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tracer_common::{
-    abi::StackEnd,
-    addr::{FrameAddr, UserAddr},
-};
+use tracer_common::addr::{FrameAddr, UserAddr};
 use tracer_user::{
     recording::{Recorder, SessionInfo, SnapshotMeta, Trigger},
     snapshot::{Frame, Snapshot, Stack, StackId, StackStats, Totals},
@@ -39,7 +36,7 @@ fn record(path: &Path) {
     let frame = Frame { addr: FrameAddr::Return(UserAddr(0x1234)), location: None };
     let totals =
         Totals { current_bytes: 123, current_count: 1, allocated_bytes: 123, allocated_count: 1, ..Totals::default() };
-    let stack = Arc::new(Stack { frames: vec![frame], end: StackEnd::Root, thread: None });
+    let stack = Arc::new(Stack { frames: vec![frame], ..Stack::default() });
     let snapshot =
         Snapshot { totals, stacks: vec![StackStats { id: StackId(1), stack, totals }], ..Snapshot::default() };
     let mut recorder = Recorder::create(path, &SessionInfo::default()).expect("a new file");
@@ -73,7 +70,7 @@ fn what_is_no_recording_is_refused_in_one_line_by_every_command() {
         (file("cut", &whole[..20]), "it ends before its first snapshot: nothing in it is whole"),
         (
             file("newer", &newer),
-            "its format is version 7, this memtrace-bpf reads up to version 1 (use a newer memtrace-bpf)",
+            "its format is version 7, this memtrace-bpf reads up to version 2 (use a newer memtrace-bpf)",
         ),
         (dir.path().to_owned(), "it is a directory"),
         (dir.path().join("missing"), "No such file or directory (os error 2)"),

@@ -9,10 +9,7 @@ use std::{
 
 use object::{Object as _, ObjectSymbol as _};
 use tempfile::TempDir;
-use tracer_common::{
-    abi::StackEnd,
-    addr::{FileVaddr, FrameAddr, UserAddr},
-};
+use tracer_common::addr::{FileVaddr, FrameAddr, UserAddr};
 use tracer_user::{
     recording::{Recorder, Recording, SessionInfo, SnapshotMeta},
     snapshot::{Frame, Module, ModuleId, ModuleKind, Snapshot, Stack, StackId, StackStats, Totals},
@@ -87,7 +84,7 @@ impl Program {
             modules: vec![Arc::new(module)],
             stacks: vec![StackStats {
                 id: StackId(1),
-                stack: Arc::new(Stack { frames: vec![frame], end: StackEnd::Root, thread: None }),
+                stack: Arc::new(Stack { frames: vec![frame], ..Stack::default() }),
                 totals,
             }],
             ..Snapshot::default()
