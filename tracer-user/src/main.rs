@@ -65,12 +65,12 @@ fn live(action: Action) -> ExitCode {
 
 fn act(action: Action) -> anyhow::Result<ExitCode> {
     match action {
-        Action::Attach { pid, mut options } => {
+        Action::Attach { mut options } => {
             set_up(&options);
             if options.interval.is_none() && io::stdout().is_terminal() && io::stderr().is_terminal() {
                 options.interval = Some(TERMINAL_INTERVAL);
             }
-            runtime()?.block_on(session::attach(pid, options)).map(|ended| exit(&ended))
+            runtime()?.block_on(session::attach(options)).map(|ended| exit(&ended))
         }
         Action::Run { command, options, gate: Some(gate) } => {
             set_up(&options);

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::plan::AllocatorSpec;
+use crate::{plan::AllocatorSpec, scope::Scope};
 
 /// What statistics are grouped by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,12 +20,40 @@ pub enum Key {
     Traceback,
     /// Thread that allocated.
     Thread,
+    /// Process that allocated.
+    Process,
+    /// Container of the process.
+    Container,
+    /// Command of the process (`comm`).
+    Command,
+    /// User of the process.
+    User,
 }
 
 impl Key {
     /// Every one, in the order of the help.
-    pub const ALL: [Self; 6] =
-        [Self::Lineno, Self::Filename, Self::Function, Self::Module, Self::Traceback, Self::Thread];
+    pub const ALL: [Self; 10] = [
+        Self::Lineno,
+        Self::Filename,
+        Self::Function,
+        Self::Module,
+        Self::Traceback,
+        Self::Thread,
+        Self::Process,
+        Self::Container,
+        Self::Command,
+        Self::User,
+    ];
+
+    /// Whether lines are about who allocated, not where.
+    pub const fn is_owner(self) -> bool {
+        matches!(self, Self::Process | Self::Container | Self::Command | Self::User)
+    }
+
+    /// Whether a line is about one frame of a stack.
+    pub const fn is_frame(self) -> bool {
+        matches!(self, Self::Lineno | Self::Filename | Self::Function | Self::Module)
+    }
 
     /// The name on the command line and in reports and exports.
     pub const fn name(self) -> &'static str {
@@ -36,6 +64,10 @@ impl Key {
             Self::Module => "module",
             Self::Traceback => "traceback",
             Self::Thread => "thread",
+            Self::Process => "process",
+            Self::Container => "container",
+            Self::Command => "command",
+            Self::User => "user",
         }
     }
 }
@@ -81,6 +113,8 @@ pub struct Filters {
     pub functions: Vec<String>,
     /// Globs on modules (path or file name); a stack stays if any matches, or there are none.
     pub modules: Vec<String>,
+    /// Pids, or globs on commands; a stack stays if its process matches any, or there are none.
+    pub processes: Vec<String>,
     /// All frames of a stack are compared, not only its site.
     pub all_frames: bool,
     /// System libraries and language runtimes are left out.
@@ -224,6 +258,13 @@ pub struct RecordOptions {
 /// How a session runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionOptions {
+    /// Which processes are traced: what any of these selects. Of `run` none: it traces its child.
+    pub scopes: Vec<Scope>,
+    /// Whether processes that a traced one starts are traced too; `None`: as the scopes have it.
+    pub follow_children: Option<bool>,
+    /// Probes are everyone's and the kernel's side filters, so that a process that joins is traced from its first
+    /// allocation; others pay a trap a call.
+    pub from_first_allocation: bool,
     /// End after this time.
     pub duration: Option<Duration>,
     /// Time between refreshed reports.

@@ -23,3 +23,4 @@ pub use kernel::{Kernel, LoadError};
 pub use snapshot::{RawStack, ScopeBytes};
 pub use tables::TableSizes;
 pub use targets::{KernelScope, TargetError, TargetNumber};
+pub use trace_events::Heirs;

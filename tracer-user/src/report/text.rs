@@ -4,9 +4,15 @@ use std::fmt::Write;
 
 use tracer_common::{abi::StackEnd, counters::Counter};
 
-use super::format::{escaped, grouped, percent, short_path, shortened, size, size_f64};
+use super::{
+    format::{escaped, grouped, percent, short_path, shortened, size, size_f64},
+    owner, processes,
+};
 use crate::{
-    analysis::statistics::{Rest, Statistic, Statistics, module_of},
+    analysis::{
+        processes::Moment,
+        statistics::{Rest, Statistic, Statistics, module_of},
+    },
     options::{Key, ReportOptions, Sort, View},
     snapshot::{LOSSES, LOSSES_FROM_START, Snapshot, StackStats, Tid, Totals},
     symbolize::{FrameName, Names, Place, module_name},
@@ -30,8 +36,20 @@ const TRUNCATIONS: &[(Counter, StackEnd)] = &[
 
 /// The report. `quiet` leaves out details and notes; what is lost always stands in the first line.
 pub fn render(snapshot: &Snapshot, statistics: &Statistics<'_>, options: &ReportOptions, quiet: bool) -> String {
+    render_since(snapshot, None, statistics, options, quiet)
+}
+
+/// The same; rates of many processes are those since an earlier moment, not since each joined.
+pub fn render_since(
+    snapshot: &Snapshot,
+    earlier: Option<&Moment>,
+    statistics: &Statistics<'_>,
+    options: &ReportOptions,
+    quiet: bool,
+) -> String {
     let mut out = String::new();
-    push_line(&mut out, &header(snapshot));
+    let is_of_many = snapshot.is_of_many();
+    push_line(&mut out, &if is_of_many { processes::header(snapshot) } else { header(snapshot) });
     push_line(&mut out, &overhead(snapshot));
     if let Some(verdict) = super::verdict::one_line(snapshot) {
         push_line(&mut out, &verdict);
@@ -43,8 +61,16 @@ pub fn render(snapshot: &Snapshot, statistics: &Statistics<'_>, options: &Report
         for note in &snapshot.notes {
             push_line(&mut out, &format!("note: {}", escaped(note)));
         }
+        if is_of_many {
+            if let Some(inherited) = processes::inherited(snapshot) {
+                push_line(&mut out, &inherited);
+            }
+            processes::push_top(&mut out, snapshot, earlier, options);
+        }
     }
-
+    if let Some(line) = processes::about_peaks(snapshot, statistics.key, statistics.view, statistics.sort) {
+        push_line(&mut out, line);
+    }
     if let Some(line) = scope(statistics.view, statistics.cumulative) {
         push_line(&mut out, &line);
     }
@@ -137,11 +163,12 @@ pub(super) fn losses(snapshot: &Snapshot) -> String {
 fn overhead(snapshot: &Snapshot) -> String {
     let overhead = &snapshot.overhead;
     format!(
-        "{}probes {} hits, {}/s, {} of the target's CPU  kernel tables {}  tracer {}",
-        if snapshot.target.running { "" } else { "target ended  " },
+        "{}probes {} hits, {}/s, {} of {} CPU  kernel tables {}  tracer {}",
+        if snapshot.target.running || snapshot.is_of_many() { "" } else { "target ended  " },
         grouped(overhead.hits),
         grouped(overhead.hits_per_second.max(0.0).round() as u64),
         overhead.estimated_share.map_or_else(|| "unknown share".to_owned(), |share| format!("~{}", percent(share))),
+        if snapshot.is_of_many() { "the processes'" } else { "the target's" },
         size(overhead.kernel_map_bytes),
         size(overhead.rss_bytes),
     )
@@ -204,9 +231,13 @@ pub(super) fn average(size_bytes: u64, count: u64) -> String {
     if count == 0 { String::new() } else { format!(", average={}", size_f64(size_bytes as f64 / count as f64)) }
 }
 
-/// What the line is sorted by, where that is not its size or count.
+/// What the line is sorted by, where that is not its size or count; of processes all that there is.
 fn sorted_figures(totals: &Totals, statistics: &Statistics<'_>) -> String {
     match (statistics.sort, statistics.view) {
+        _ if statistics.key.is_owner() => {
+            let (peak, allocated) = (size(totals.peak_bytes), size(totals.allocated_bytes));
+            format!(", peak={peak}, allocated={allocated} in {}", totals.allocated_count)
+        }
         (Sort::Size | Sort::Count, _) | (Sort::Peak, View::Peak) | (Sort::Allocated, View::Allocated) => String::new(),
         (Sort::Peak, _) => format!(", peak={} in {}", size(totals.peak_bytes), totals.peak_count),
         (Sort::Allocated, _) => format!(", allocated={} in {}", size(totals.allocated_bytes), totals.allocated_count),
@@ -222,13 +253,15 @@ fn rest_line(rest: &Rest, statistics: &Statistics<'_>) -> Option<String> {
 
 /// What a line stands for.
 pub(super) fn label(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
+    if key.is_owner() {
+        return owner::label(line, snapshot, key);
+    }
     if key == Key::Thread {
         return thread(line.largest.stack.thread, snapshot);
     }
     let Some(site) = &line.site else { return format!("<no stack> ({})", no_stack_reason(line.largest)) };
     let module = || site.module(snapshot).map_or_else(|| "<no module>".to_owned(), |m| shortened(&module_name(m)));
     match key {
-        Key::Lineno | Key::Traceback | Key::Thread => position(site.name, site.place(snapshot)),
         Key::Filename => match &site.name.file {
             Some(file) => short_path(file),
             None => format!("{} ({})", module(), missing(site.name)),
@@ -238,6 +271,7 @@ pub(super) fn label(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> Stri
             Err(_) => position(site.name, site.place(snapshot)),
         },
         Key::Module => module(),
+        _ => position(site.name, site.place(snapshot)),
     }
 }
 
@@ -267,6 +301,9 @@ fn no_stack_reason(stack: &StackStats) -> &'static str {
 
 /// What stands after a line's figures.
 pub(super) fn tail(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
+    if key.is_owner() {
+        return owner::tail(line, snapshot, key);
+    }
     let Some(site) = &line.site else { return String::new() };
     let mut out = match key {
         Key::Lineno | Key::Traceback => site.name.function.as_deref().map(shortened).unwrap_or_default(),
@@ -275,7 +312,7 @@ pub(super) fn tail(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> Strin
             let module = site.module(snapshot).map(|module| format!("({})", shortened(&module_name(module))));
             [file, module].into_iter().flatten().collect::<Vec<_>>().join(" ")
         }
-        Key::Filename | Key::Module | Key::Thread => String::new(),
+        _ => String::new(),
     };
     // With the rest of the stack missing, plumbing is all there is to show; without this it would look like the culprit.
     if let Some(reason) = line.largest.stack.end.reason()

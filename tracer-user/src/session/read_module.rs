@@ -5,14 +5,14 @@ use std::{io::Read as _, path::PathBuf};
 use object::{Object as _, ObjectSymbol as _};
 use tracer_common::addr::{FileOffset, FileVaddr};
 
-use super::tracer::TraceError;
+use super::error::TraceError;
 use crate::{
     bpf::Binding,
     options::Placement,
     plan::{self, AllocatorSpec, Input, PlanError, ProbePlan, Problem},
     snapshot::ModuleKind,
     symbolize::debug_file::{self, ElfFacts},
-    target::{LoadedModule, Modules, Process},
+    target::{Files, LoadedModule, Mappings, Process},
     unwind::{ModuleRows, module_rows},
 };
 
@@ -148,11 +148,11 @@ fn library_notice(loaded: &LoadedModule, bytes: &[u8]) -> Option<LibraryNotice> 
 /// # Errors
 /// The process cannot be traced, or has no known allocator.
 pub fn plan_of(process: &Process) -> Result<String, TraceError> {
-    let mut modules = Modules::default();
-    modules.refresh(process)?;
+    let mut files = Files::default();
+    Mappings::default().refresh(process, &mut files)?;
     let mut text = String::new();
     let mut looked_at: Vec<PathBuf> = Vec::new();
-    for loaded in modules.all().iter().filter(|loaded| loaded.module.kind == ModuleKind::File) {
+    for loaded in files.all().iter().filter(|loaded| loaded.module.kind == ModuleKind::File) {
         looked_at.push(loaded.module.path.clone());
         let Ok(bytes) = loaded.bytes() else { continue };
         if let Ok(plan) = plan_of_module(loaded, &bytes, &[])

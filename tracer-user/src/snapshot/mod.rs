@@ -2,9 +2,11 @@
 
 mod losses;
 mod model;
+mod owner;
 
 pub use losses::{LOSSES, LOSSES_FROM_START};
 pub use model::{
     AgeCell, Counters, Domain, Frame, MappedBytes, Module, ModuleId, ModuleKind, ModuleMapping, Overhead, ProcessEnd,
     ProcessId, ProcessMemory, ProcessStats, Snapshot, Stack, StackId, StackStats, TargetInfo, Tid, Totals,
 };
+pub use owner::{Home, Owner};

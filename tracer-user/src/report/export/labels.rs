@@ -105,7 +105,7 @@ fn label(snapshot: &Snapshot, frame: &ExportFrame, key: Key) -> String {
             crate::snapshot::ModuleKind::File => text(&path_text(&module.path)),
             _ => text(&module_name(module)),
         }),
-        Key::Lineno | Key::Traceback | Key::Thread => match (&frame.file, frame.line) {
+        _ => match (&frame.file, frame.line) {
             (Some(file), Some(line)) => format!("{} ({}:{line})", frame.function, short_path(Path::new(file))),
             _ => own(),
         },
