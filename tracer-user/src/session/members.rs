@@ -10,7 +10,7 @@ use super::{
     program::go_on,
     traced::Traced,
     tracer::{Main, Origin, Tracer},
-    who::{is_of_start, start_ns, stats_of_ended},
+    who::{is_of_start, start_ns, stats_of, stats_of_ended},
 };
 use crate::{
     bpf::{Notice, Reach, TargetNumber},
@@ -123,7 +123,7 @@ impl Tracer {
         let facts = Facts::read(pid).ok().filter(|facts| lives && is_of_start(facts, target.start_ns));
         let parent = parent.and_then(|parent| self.targets.get(&parent));
         let stats = match &facts {
-            Some(facts) => self.containers.stats(facts),
+            Some(facts) => stats_of(facts, &mut self.containers),
             None => stats_of_ended(pid, parent.map(|parent| &parent.stats)),
         };
         // Where it is not the process that was meant, another has its id by now.

@@ -18,12 +18,15 @@ use super::{
     files::TracedFiles,
     traced::Traced,
     tracer::{Main, Origin, Tracer},
-    who::{ContainerNames, start_ns},
+    who::{start_ns, stats_of},
 };
 use crate::{
     bpf::{Kernel, KernelScope, Reach, TableSizes, monotonic_ns},
     options::SessionOptions,
-    scope::{Facts, Scope, Selection},
+    scope::{
+        Facts, Scope, Selection,
+        containers::{ContainerNames, Places},
+    },
     target::{Process, ProcessError, host, seccomp},
 };
 
@@ -172,7 +175,7 @@ impl Tracer {
         let is_many = wanted.is_many();
         let is_single = wanted.selection.is_none() && wanted.processes.len() == 1;
         let mut files = TracedFiles::new(options.placement, options.allocators.clone());
-        let mut containers = ContainerNames::default();
+        let mut containers = ContainerNames::new(Places::default());
         let mut notes = Vec::new();
         let mut fresh = Vec::new();
         let mut found = Vec::new();
@@ -300,7 +303,7 @@ fn look_first(
     let pid = process.pid;
     let facts =
         Facts::read(pid).map_err(|source| ProcessError::Read { path: format!("/proc/{pid}/stat").into(), source })?;
-    let mut traced = Traced::new(0, Some(Arc::clone(process)), containers.stats(&facts));
+    let mut traced = Traced::new(0, Some(Arc::clone(process)), stats_of(&facts, containers));
     let found = traced.look(files)?;
     Ok((traced, start_ns(&facts), found.fresh))
 }

@@ -5,11 +5,11 @@ use std::{
     time::Duration,
 };
 
-use super::{archive::Archive, error::TraceError, files::TracedFiles, traced::Traced, who::ContainerNames};
+use super::{archive::Archive, error::TraceError, files::TracedFiles, traced::Traced};
 use crate::{
     bpf::{Kernel, Notices, Reach, TargetNumber, TrapCost, monotonic_ns},
     options::Placement,
-    scope::Selection,
+    scope::{Selection, containers::ContainerNames},
     snapshot::ModuleId,
     target::{Files, Process},
 };

@@ -1,58 +1,22 @@
-//! Who a process is: what snapshots tell of it beside figures, and what containers are called.
-
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+//! Who a process is: what snapshots tell of it beside figures.
 
 use crate::{
-    scope::{
-        Facts, Hierarchy,
-        containers::{Containers, container_of},
-    },
+    scope::{Facts, containers::ContainerNames},
     snapshot::ProcessStats,
 };
 
-/// Engines are asked again for containers that they did not know no sooner than after this time.
-const BETWEEN_LISTS: Duration = Duration::from_secs(30);
-
-/// Digits of a container's id that stand for it where it has no name.
-const SHORT_ID_DIGITS: usize = 12;
-
-/// Names of containers, asked for when the first process in one is met.
-#[derive(Debug, Default)]
-pub(super) struct ContainerNames {
-    by_id: HashMap<String, String>,
-    asked: Option<Instant>,
-}
-
-impl ContainerNames {
-    /// The name of the container whose cgroup this is, else its short id; `None`: it is no container's.
-    fn of(&mut self, cgroup: &std::path::Path) -> Option<String> {
-        let (_, id) = container_of(cgroup)?;
-        if !self.by_id.contains_key(id) && self.asked.is_none_or(|asked| asked.elapsed() >= BETWEEN_LISTS) {
-            self.asked = Some(Instant::now());
-            if let Ok(hierarchy) = Hierarchy::find() {
-                let named = Containers::list(&hierarchy).all.into_iter();
-                self.by_id.extend(named.map(|container| (container.id.clone(), container.label().to_owned())));
-            }
-        }
-        Some(self.by_id.get(id).cloned().unwrap_or_else(|| id.chars().take(SHORT_ID_DIGITS).collect()))
-    }
-
-    /// What `/proc` tells of a process, as snapshots carry it.
-    pub(super) fn stats(&mut self, facts: &Facts) -> ProcessStats {
-        ProcessStats {
-            pid: facts.pid,
-            pid_inside: (facts.pid_inside != facts.pid).then_some(facts.pid_inside),
-            parent_pid: (facts.parent != 0).then_some(facts.parent),
-            comm: facts.comm.clone(),
-            exe: facts.exe.clone(),
-            user: facts.user.clone().unwrap_or_else(|| facts.uid.to_string()),
-            container: facts.cgroup.as_deref().and_then(|cgroup| self.of(cgroup)),
-            cgroup: facts.cgroup.clone(),
-            ..ProcessStats::default()
-        }
+/// What `/proc` tells of a process, as snapshots carry it.
+pub(super) fn stats_of(facts: &Facts, containers: &mut ContainerNames) -> ProcessStats {
+    ProcessStats {
+        pid: facts.pid,
+        pid_inside: (facts.pid_inside != facts.pid).then_some(facts.pid_inside),
+        parent_pid: (facts.parent != 0).then_some(facts.parent),
+        comm: facts.comm.clone(),
+        exe: facts.exe.clone(),
+        user: facts.user.clone().unwrap_or_else(|| facts.uid.to_string()),
+        container: facts.cgroup.as_deref().and_then(|group| containers.of(group)).map(|it| it.label().to_owned()),
+        cgroup: facts.cgroup.clone(),
+        ..ProcessStats::default()
     }
 }
 
