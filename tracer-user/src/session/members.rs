@@ -101,7 +101,7 @@ impl Tracer {
         if let Err(error) = opened {
             self.tell_of_untraced(number, &error);
         }
-        log::debug!("pid {pid} joined as target {}", number.0);
+        log::info!("pid {pid} joined");
     }
 
     /// Whether all of its allocations are seen: it began with an exec and stood until its files were read, or all probes were there
