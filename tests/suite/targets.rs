@@ -6,6 +6,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -244,11 +245,40 @@ fn processes_are_probed_one_by_one() -> Result<()> {
     tracer.kernel.resume();
     step(&mut program, "make 10 10")?;
     ensure!(tracer.count(Counter::HitsEntry) == hits + 10);
-    let group = format!("memtrace_bpf_{}", std::process::id());
-    let events = || fs::read_to_string("/sys/kernel/tracing/uprobe_events").unwrap_or_default();
+    let group = format!("memtrace_bpf_{}_", std::process::id());
+    ensure!(tracefs("cat uprobe_events")?.contains(&group), "events of a group that is not looked for");
     drop(tracer);
-    ensure!(!events().contains(&group), "trace events are left:\n{}", events());
+    let left = tracefs("cat uprobe_events")?;
+    ensure!(!left.contains(&group), "trace events are left:\n{left}");
     Ok(())
+}
+
+/// Runs a command in a tracefs that nobody else sees; what it prints.
+fn tracefs(command: &str) -> Result<String> {
+    let script = format!("mount --make-rprivate / && mount -t tracefs memtrace-test /mnt && cd /mnt && {command}");
+    let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// What a killed tracer left is deleted by the next one; what a living one has is not.
+#[test]
+fn trace_events_of_dead_tracers_are_deleted() -> Result<()> {
+    let mut program = family()?;
+    let living = program.pid();
+    let started = start_ns(living)? / TICK_NS;
+    // The living process's id with another start time: of one that had the id before.
+    let groups = [format!("memtrace_bpf_{living}_{}", started - 1), format!("memtrace_bpf_{living}_{started}")];
+    for group in &groups {
+        tracefs(&format!("echo 'p:{group}/p0 /bin/sh:0x40' >>uprobe_events"))?;
+    }
+    let mut tracer = Tracer::new(&program, SIZES)?;
+    let attached = tracer.kernel.attach_process(living, Heirs::None);
+    let left = tracefs("cat uprobe_events")?;
+    tracefs(&format!("echo '-:{}/p0' >>uprobe_events", groups[1]))?;
+    attached?;
+    ensure!(!left.contains(&groups[0]) && left.contains(&groups[1]), "{left}");
+    step(&mut program, "make 1 1")
 }
 
 #[test]

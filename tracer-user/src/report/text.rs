@@ -125,7 +125,7 @@ fn header(snapshot: &Snapshot) -> String {
     )
 }
 
-/// What is missing and by how much; then the share of stacks that are truncated.
+/// What is missing and by how much; then the share of stacks that are truncated, and of the live bytes that hang on them.
 pub(super) fn losses(snapshot: &Snapshot) -> String {
     let counters = &snapshot.counters;
     let from_start = if snapshot.from_start { LOSSES_FROM_START } else { &[] };
@@ -154,9 +154,20 @@ pub(super) fn losses(snapshot: &Snapshot) -> String {
             .map(|&(counter, end)| format!("{} {}", end.reason().unwrap_or("?"), grouped(counters.get(counter))))
             .collect();
         let share = percent(truncated as f64 / walked as f64);
-        let _infallible = write!(out, "; {share} of stacks truncated: {}", reasons.join(", "));
+        let live = live_share_of_truncated(snapshot).map(|share| format!(", {} of live bytes", percent(share)));
+        let live = live.unwrap_or_default();
+        let _infallible = write!(out, "; {share} of stacks truncated{live}: {}", reasons.join(", "));
     }
     out
+}
+
+/// Live bytes whose stack is truncated, of all; `None` where nothing is live.
+fn live_share_of_truncated(snapshot: &Snapshot) -> Option<f64> {
+    let live =
+        |stacks: &mut dyn Iterator<Item = &StackStats>| stacks.map(|stack| stack.totals.current_bytes).sum::<u64>();
+    let all = live(&mut snapshot.stacks.iter());
+    let truncated = live(&mut snapshot.stacks.iter().filter(|stack| stack.stack.end != StackEnd::Root));
+    (all > 0).then(|| truncated as f64 / all as f64)
 }
 
 /// The tool's own cost.

@@ -325,6 +325,7 @@ impl Session {
         if snapshot.target.pid != 0 {
             snapshot.memory = self.memory.now_and_then(snapshot.target.pid);
         }
+        self.output.look_in(self.tracer.roots());
         self.output.refresh(&snapshot, last_line.trim_end())
     }
 
@@ -373,6 +374,7 @@ impl Session {
         }
         // Reaped after the last snapshot: until then it has its CPU time.
         let code = child.as_mut().map_or(0, |child| exit_code(child, interrupts));
+        output.look_in(tracer.roots());
         // The probes go while the names are looked up; either can take seconds.
         let (done, wait) = mpsc::channel::<()>();
         let deferred = signals.deferred();

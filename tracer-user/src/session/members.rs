@@ -10,7 +10,7 @@ use super::{
     program::go_on,
     traced::Traced,
     tracer::{Main, Origin, Tracer},
-    who::{is_of_start, start_ns, stats, stats_of_ended},
+    who::{is_of_start, start_ns, stats_of, stats_of_ended},
 };
 use crate::{
     bpf::{Notice, Reach, TargetNumber},
@@ -101,7 +101,7 @@ impl Tracer {
         if let Err(error) = opened {
             self.tell_of_untraced(number, &error);
         }
-        log::debug!("pid {pid} joined as target {}", number.0);
+        log::info!("pid {pid} joined");
     }
 
     /// Whether all of its allocations are seen: it began with an exec and stood until its files were read, or all probes were there
@@ -123,7 +123,7 @@ impl Tracer {
         let facts = Facts::read(pid).ok().filter(|facts| lives && is_of_start(facts, target.start_ns));
         let parent = parent.and_then(|parent| self.targets.get(&parent));
         let stats = match &facts {
-            Some(facts) => stats(facts, &mut self.containers),
+            Some(facts) => stats_of(facts, &mut self.containers),
             None => stats_of_ended(pid, parent.map(|parent| &parent.stats)),
         };
         // Where it is not the process that was meant, another has its id by now.

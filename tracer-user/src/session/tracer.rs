@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,7 +12,7 @@ use crate::{
     options::Placement,
     scope::{Selection, containers::ContainerNames},
     snapshot::ModuleId,
-    target::{Files, Process},
+    target::{Files, Process, Root},
 };
 
 /// Whose process it is.
@@ -164,6 +165,11 @@ impl Tracer {
             when_gone();
         };
         (files.files, std::thread::spawn(detach))
+    }
+
+    /// The targets' roots that are not ours.
+    pub fn roots(&self) -> &[Arc<Root>] {
+        self.files.files.roots()
     }
 
     /// Adds a note to all later snapshots, once.

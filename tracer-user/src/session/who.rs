@@ -1,4 +1,4 @@
-//! Who a process is: what snapshots tell of it beside figures, and what containers are called.
+//! Who a process is: what snapshots tell of it beside figures.
 
 use crate::{
     scope::{Facts, containers::ContainerNames},
@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// What `/proc` tells of a process, as snapshots carry it.
-pub(super) fn stats(facts: &Facts, containers: &mut ContainerNames) -> ProcessStats {
+pub(super) fn stats_of(facts: &Facts, containers: &mut ContainerNames) -> ProcessStats {
     ProcessStats {
         pid: facts.pid,
         pid_inside: (facts.pid_inside != facts.pid).then_some(facts.pid_inside),
@@ -14,11 +14,7 @@ pub(super) fn stats(facts: &Facts, containers: &mut ContainerNames) -> ProcessSt
         comm: facts.comm.clone(),
         exe: facts.exe.clone(),
         user: facts.user.clone().unwrap_or_else(|| facts.uid.to_string()),
-        container: facts
-            .cgroup
-            .as_deref()
-            .and_then(|group| containers.of(group))
-            .map(|container| container.label().to_owned()),
+        container: facts.cgroup.as_deref().and_then(|group| containers.of(group)).map(|it| it.label().to_owned()),
         cgroup: facts.cgroup.clone(),
         ..ProcessStats::default()
     }

@@ -12,7 +12,11 @@ use std::{
 use object::{Object as _, ObjectSegment as _, SegmentFlags, elf::PF_X};
 use tracer_common::addr::{FileOffset, FileVaddr};
 
-use super::{Process, maps::MapEntry};
+use super::{
+    Process,
+    maps::MapEntry,
+    root::{Root, Roots},
+};
 use crate::snapshot::{Module, ModuleId, ModuleKind, ModuleMapping};
 
 /// Largest file whose bytes are read for its unwind information and symbols: 2 GiB.
@@ -46,6 +50,8 @@ pub struct LoadedModule {
     key: FileKey,
     /// Keeps `open_path` valid.
     file: Option<fs::File>,
+    /// The root of the file system that it was seen in, where that is not ours.
+    pub root: Option<Arc<Root>>,
     /// Where its code lies in the file and in memory.
     segments: Vec<ExecutableSegment>,
 }
@@ -102,6 +108,7 @@ pub struct Files {
     by_key: HashMap<FileKey, ModuleId>,
     /// What went wrong with some file, once each.
     pub problems: Vec<String>,
+    roots: Roots,
 }
 
 impl Files {
@@ -132,6 +139,11 @@ impl Files {
         }
     }
 
+    /// The targets' roots that are not ours.
+    pub fn roots(&self) -> &[Arc<Root>] {
+        self.roots.all()
+    }
+
     fn add(&mut self, process: &Process, key: FileKey, entry: &MapEntry) -> ModuleId {
         let (kind, file) = match &key {
             FileKey::Generated => (ModuleKind::Generated, Ok(None)),
@@ -151,7 +163,8 @@ impl Files {
         let module = Module { kind, path, open_path, deleted: entry.deleted, build_id, mappings: Vec::new() };
         let id = ModuleId(self.all.len() as u32);
         let segments = file.as_ref().map(executable_segments).unwrap_or_default();
-        self.all.push(LoadedModule { id, module: Arc::new(module), key: key.clone(), file, segments });
+        let root = self.roots.of(process.pid);
+        self.all.push(LoadedModule { id, module: Arc::new(module), key: key.clone(), file, root, segments });
         self.by_key.insert(key, id);
         id
     }
@@ -175,8 +188,7 @@ fn open_mapped(pid: u32, entry: &MapEntry) -> io::Result<fs::File> {
     let link = format!("/proc/{pid}/map_files/{:x}-{:x}", entry.start, entry.end);
     fs::File::open(link).or_else(|denied| {
         use std::os::unix::fs::MetadataExt as _;
-        let relative = entry.path.strip_prefix("/").unwrap_or(&entry.path);
-        let file = fs::File::open(Path::new(&format!("/proc/{pid}/root")).join(relative))?;
+        let file = Root::at(Path::new(&format!("/proc/{pid}/root")))?.open_regular(&entry.path)?;
         if file.metadata()?.ino() == entry.inode { Ok(file) } else { Err(denied) }
     })
 }

@@ -7,8 +7,10 @@ pub mod mappings;
 pub mod maps;
 pub mod memory;
 pub mod process;
+pub mod root;
 pub mod seccomp;
 
 pub use files::{Files, LoadedModule};
 pub use mappings::{Found, Mappings};
 pub use process::{Process, ProcessError};
+pub use root::Root;

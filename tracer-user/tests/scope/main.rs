@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_EXPECT=1 cargo test` rewrites the golden files.
 
+mod exports;
 mod fixture;
 
 use std::{

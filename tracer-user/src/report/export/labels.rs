@@ -53,7 +53,7 @@ fn add(
     mut put: impl FnMut(Box<[u32]>, u64),
 ) {
     let key = source.options.key;
-    let mut walk = Walk::new(snapshot, names);
+    let mut walk = Walk::with_owners(snapshot, names, source.owners());
     let mut walked = Walked::default();
     let mut of_frame: Vec<u32> = Vec::new();
     for stats in &snapshot.stacks {
