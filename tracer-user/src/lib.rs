@@ -9,6 +9,8 @@ pub mod bpf;
 
 pub mod snapshot;
 
+pub mod ranges;
+
 pub mod symbolize;
 
 pub mod recording;
