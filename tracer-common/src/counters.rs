@@ -57,6 +57,13 @@ counters! {
     Execs, "execs", "exec calls of the target: its blocks were dropped with the old address space";
     SampledNs, "sampled_ns", "nanoseconds spent in the sampled runs of our programs";
     SampledRuns, "sampled_runs", "runs of our programs whose time was taken";
+    HitsMapping, "hits_mapping", "probe hits at the entry of mmap and its kin (--domain mmap)";
+    HitsMappingReturn, "hits_mapping_return", "probe hits at their returns";
+    MappingsLost, "mappings_lost", "calls of mmap and its kin that did not fit the event buffer: mapped bytes are wrong from there on (see --mmap-buffer)";
+    MappingReturnsLost, "mapping_returns_lost", "calls of mmap and its kin whose return was never seen";
+    UnmapsMissed, "unmaps_missed", "ranges mapped again while still counted as mapped: their unmapping was not seen, and they were closed";
+    RemapsUnknown, "remaps_unknown", "mremap and brk calls on memory that the trace does not know (a file's, or from before the attach), not counted";
+    GivenBackBytes, "given_back_bytes", "bytes of mappings that madvise gave back, still counted as mapped";
     Reallocs, "reallocs", "reallocations that moved or resized a known block: one hit, counted as freed and as allocated";
 }
 

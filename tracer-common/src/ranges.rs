@@ -92,8 +92,8 @@ pub struct RangeCall {
     pub stack: u32,
     /// As in [`RangeEvent`].
     pub flags: u32,
-    /// Return hits due for functions that jumped to this one as their last act.
-    pub tail_calls: u32,
+    #[doc(hidden)]
+    pub _pad: u32,
 }
 const _: () = assert!(size_of::<RangeCall>() == 72);
 
@@ -106,7 +106,11 @@ pub struct RangeCalls {
     pub tid: u32,
     /// [`RangeFunction`] of the inner call that the outer one made last; 0 = none.
     pub inner_function: u32,
-    /// What it returned.
+    /// [`crate::abi::Control::n_pauses`] when the outer call was entered.
+    pub n_pauses: u32,
+    #[doc(hidden)]
+    pub _pad: u32,
+    /// What the inner call returned.
     pub inner_result: u64,
     /// Its first argument.
     pub inner_address: u64,
@@ -115,7 +119,14 @@ pub struct RangeCalls {
     /// The inner one, deeper on the stack.
     pub inner: RangeCall,
 }
-const _: () = assert!(size_of::<RangeCalls>() == 24 + 2 * 72);
+const _: () = assert!(size_of::<RangeCalls>() == 32 + 2 * 72);
+
+/// Whether an advice to `madvise` (an `int`) gives pages back: MADV_DONTNEED, MADV_FREE, MADV_DONTNEED_LOCKED
+/// (include/uapi/asm-generic/mman-common.h).
+#[inline(always)]
+pub const fn gives_back(advice: u64) -> bool {
+    matches!(advice as u32, 4 | 8 | 24)
+}
 
 impl RangeCalls {
     /// Whether the outer call, returning `result`, did what an inner call has been reported for: it was a wrapper.

@@ -228,7 +228,7 @@ fn is_outermost(target: u64, slot: &mut ThreadSlot, sp: u64, return_hits: u32) -
 
 /// The thread's call in flight as the rules see it.
 #[inline(always)]
-fn call(slot: &ThreadSlot) -> CallInFlight {
+pub fn call(slot: &ThreadSlot) -> CallInFlight {
     CallInFlight {
         active: slot.in_flight != 0,
         tail_calls: slot.tail_calls,
@@ -252,7 +252,7 @@ fn abandon(target: u64, slot: &mut ThreadSlot) {
 /// Whether the call in flight was entered before the probes were last taken away: its return came unseen, and the thread may be
 /// anywhere on its stack by now.
 #[inline(always)]
-fn is_from_before_a_pause(slot: &ThreadSlot) -> bool {
+pub fn is_from_before_a_pause(slot: &ThreadSlot) -> bool {
     slot.in_flight != 0 && control().is_some_and(|control| control.n_pauses != slot.n_pauses)
 }
 
@@ -265,7 +265,7 @@ fn old_block(slot: &ThreadSlot) -> Block {
 /// The control block; `None` while nothing is traced. The kernel fires a probe that is bound to a process in its
 /// address space only, so the current process need not be compared (a vfork child allocates from its parent's heap).
 #[inline(always)]
-fn tracing() -> Option<&'static Control> {
+pub fn tracing() -> Option<&'static Control> {
     let control = control()?;
     if control.tgid == 0 {
         bump(Counter::HitsPaused);

@@ -130,7 +130,7 @@ impl Kernel {
         attached.inspect_err(|_| self.unlink())
     }
 
-    fn attach_one(
+    pub(super) fn attach_one(
         &mut self,
         program: &'static str,
         path: &Path,

@@ -79,6 +79,8 @@ pub struct TableSizes {
     pub rows: u32,
     /// Stacks of different threads are kept apart, with their threads.
     pub by_thread: bool,
+    /// Bytes of the ring buffer for calls that change mappings; 0: they are not followed.
+    pub mapping_events_bytes: u32,
 }
 
 /// Words of the frame pool for each stack.
@@ -105,6 +107,15 @@ impl TableSizes {
 
     fn stack_threads(self) -> u32 {
         if self.by_thread { self.stacks } else { 1 }
+    }
+
+    /// A power of two and whole pages, as the kernel wants ring buffers.
+    fn mapping_events_bytes(self) -> u32 {
+        self.mapping_events_bytes.max(4096).next_power_of_two()
+    }
+
+    fn mapping_calls(self) -> u32 {
+        if self.mapping_events_bytes > 0 { self.thread_slots() } else { 1 }
     }
 
     fn frame_words(self) -> u32 {
@@ -150,6 +161,9 @@ const UPROBES: &[&str] = &[
     "empty_return",
 ];
 
+/// Programs that are attached to functions that change mappings.
+const MAPPING_UPROBES: &[&str] = &["enter_mapping", "leave_mapping"];
+
 /// Programs that follow the life of processes, by name in the object and tracepoint.
 const RAW_TRACEPOINTS: &[(&str, &str)] =
     &[("thread_exit", "sched_process_exit"), ("process_exec", "sched_process_exec")];
@@ -170,11 +184,14 @@ impl Kernel {
             .map_max_entries("TOTALS", sizes.stacks)
             .map_max_entries("STACK_THREADS", sizes.stack_threads())
             .map_max_entries("FRAMES", sizes.frame_words())
+            .map_max_entries("RANGE_EVENTS", sizes.mapping_events_bytes())
+            .map_max_entries("RANGE_CALLS", sizes.mapping_calls())
             .map_max_entries("ROWS", sizes.rows);
         let level: u8 = if verbose { 4 } else { 0 };
         loader.override_global("AYA_LOG_LEVEL", &level, false);
         let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
-        for name in UPROBES {
+        let mapping_programs: &[&str] = if sizes.mapping_events_bytes > 0 { MAPPING_UPROBES } else { &[] };
+        for name in UPROBES.iter().chain(mapping_programs) {
             let program = ebpf.program_mut(name).expect("the object has every program of the list");
             let program: &mut UProbe = program.try_into().expect("a uprobe");
             program.load().map_err(|error| LoadError::Program { name, source: Box::new(error) })?;
@@ -337,7 +354,8 @@ impl Kernel {
             Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => Some(data),
             _ => None,
         });
-        mapped.into_iter().chain(kept).map(memlock_bytes).sum()
+        let taken = u64::from(self.sizes.mapping_events_bytes);
+        mapped.into_iter().chain(kept).map(memlock_bytes).sum::<u64>() + taken
     }
 
     /// Writes one field (its offset is `offset_of!(Control, …)`, its type `T`).

@@ -7,6 +7,7 @@ mod clock;
 mod events;
 mod kernel;
 mod mmap;
+mod ranges;
 mod snapshot;
 
 pub use attach::{AttachError, Binding};
@@ -14,4 +15,5 @@ pub use calibrate::TrapCost;
 pub use clock::monotonic_ns;
 pub use events::{Notice, Notices};
 pub use kernel::{Kernel, LoadError, TableSizes};
+pub use ranges::{MappingBinding, RangeEvents};
 pub use snapshot::RawStack;

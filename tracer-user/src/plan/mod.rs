@@ -20,6 +20,7 @@ mod links;
 mod mini_debug;
 mod near;
 mod prologue;
+mod ranges;
 mod render;
 mod spec;
 mod symbols;
@@ -36,6 +37,7 @@ use tracer_common::{
 pub use self::{
     allocators::function_name,
     prologue::{Arguments, NoSite},
+    ranges::{MAPPING_FUNCTIONS, MappingFunction, MappingPlan, MappingSite, plan_ranges},
     spec::{AllocatorSpec, SpecError, SpecFunction},
 };
 use self::{

@@ -1,6 +1,6 @@
 //! A finished call as the programs report it → what it did.
 
-use tracer_common::ranges::{INSIDE_ALLOCATOR, RangeEvent, RangeFunction};
+use tracer_common::ranges::{INSIDE_ALLOCATOR, RangeEvent, RangeFunction, gives_back};
 
 use super::space::PAGE_BYTES;
 
@@ -105,8 +105,7 @@ impl Call {
             }
             RangeFunction::Brk => Operation::Break { end: round_up(event.args[0], PAGE_BYTES) },
             RangeFunction::Madvise => {
-                let advice = event.args[2] as i32;
-                if !matches!(advice, libc::MADV_DONTNEED | libc::MADV_FREE | MADV_DONTNEED_LOCKED) {
+                if !gives_back(event.args[2]) {
                     return None;
                 }
                 Operation::GiveBack { start: event.args[0], bytes: round_up(event.args[1], PAGE_BYTES) }
@@ -121,9 +120,6 @@ impl Call {
         })
     }
 }
-
-/// Since Linux 5.18 (include/uapi/asm-generic/mman-common.h); libc has no name for it yet.
-const MADV_DONTNEED_LOCKED: i32 = 24;
 
 /// Huge pages whose size is not stated: the default of x86-64, 2 MiB.
 const DEFAULT_HUGE_PAGE_SHIFT: u32 = 21;

@@ -7,6 +7,7 @@ mod live;
 mod memory;
 mod output;
 mod program;
+mod ranges;
 mod read_module;
 mod recording;
 mod requests;

@@ -15,7 +15,10 @@ use tracer_common::{
     counters::Counter,
 };
 
-use super::read_module::{LibraryNotice, R_STATE_OFFSET, ReadModule};
+use super::{
+    ranges::LiveRanges,
+    read_module::{LibraryNotice, R_STATE_OFFSET, ReadModule},
+};
 use crate::{
     bpf::{AttachError, Kernel, LoadError, Notices, RawStack, TableSizes, TrapCost, monotonic_ns},
     options::{Placement, SessionOptions},
@@ -55,6 +58,9 @@ pub enum TraceError {
     /// A probe was refused.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// Mappings cannot be followed.
+    #[error("failed to follow mappings")]
+    Mappings(#[source] std::io::Error),
     /// This host cannot trace.
     #[error("this host cannot trace: {reason}")]
     Host {
@@ -118,6 +124,8 @@ pub struct Tracer {
     /// Allocators that the user described.
     allocators: Vec<AllocatorSpec>,
     kernel: Kernel,
+    /// Where the domain `mmap` is followed.
+    mappings: Option<LiveRanges>,
     modules: Modules,
     tables: RowTables<Vec<u8>>,
     /// Each module's rows and the vaddr that their offsets count from.
@@ -181,7 +189,11 @@ impl Tracer {
         for id in fresh {
             let loaded = modules.get(id);
             progress(&loaded.module.path.to_string_lossy());
-            read.push((id, ReadModule::read(loaded, options.placement, &options.allocators)));
+            let mut module = ReadModule::read(loaded, options.placement, &options.allocators);
+            if options.follows_mappings() {
+                module.find_mappings(loaded);
+            }
+            read.push((id, module));
         }
         let n_rows: usize = read.iter().map(|(_, read)| read.rows.rows.len()).sum();
         let spare = if origin == Origin::Child { SPARE_ROWS_OF_CHILD } else { SPARE_ROWS };
@@ -191,12 +203,17 @@ impl Tracer {
             stacks: if options.by_thread { MAX_STACKS_BY_THREAD } else { MAX_STACKS },
             rows: n_rows as u32 + spare,
             by_thread: options.by_thread,
+            mapping_events_bytes: if options.follows_mappings() { options.mmap_buffer_bytes } else { 0 },
         };
         let mut kernel = Kernel::load(sizes, options.verbose >= 2)?;
         if paused {
             kernel.pause();
             kernel.watch_exec(Some(process.pid));
         }
+        let mappings = match options.follows_mappings() {
+            true => Some(LiveRanges::start(kernel.range_events()?).map_err(TraceError::Mappings)?),
+            false => None,
+        };
         let trap_cost = kernel.trap_cost();
         let cpu_seconds_before = process.cpu_seconds();
         let mut tracer = Self {
@@ -205,6 +222,7 @@ impl Tracer {
             placement: options.placement,
             allocators: options.allocators.clone(),
             kernel,
+            mappings,
             modules,
             tables: RowTables::new(sizes.rows),
             ranges: HashMap::new(),
@@ -245,6 +263,7 @@ impl Tracer {
         self.begun = true;
         self.cpu_seconds_before = self.process.cpu_seconds();
         self.kernel.trace(Some(self.process.pid));
+        self.mappings.iter().for_each(|mappings| mappings.begin(self.process.pid));
         log::info!("tracing pid {}", self.process.pid);
     }
 
@@ -382,7 +401,14 @@ impl Tracer {
         let fresh = self.modules.refresh(&self.process)?;
         let read = fresh
             .into_iter()
-            .map(|id| (id, ReadModule::read(self.modules.get(id), self.placement, &self.allocators)))
+            .map(|id| {
+                let loaded = self.modules.get(id);
+                let mut read = ReadModule::read(loaded, self.placement, &self.allocators);
+                if self.mappings.is_some() {
+                    read.find_mappings(loaded);
+                }
+                (id, read)
+            })
             .collect();
         self.take_in(read)
     }
@@ -404,10 +430,11 @@ impl Tracer {
                 self.note(format!("{}: no room for its unwind rows; stacks through it are truncated", path.display()));
             }
             self.ranges.insert(id, (added.range(), read.rows.base_vaddr));
-            bindings.push((id, read.bindings, read.exits, read.library_notice));
+            bindings.push((id, read.bindings, read.mappings, read.exits, read.library_notice));
         }
         self.upload();
-        for (id, bindings, exits, library_notice) in bindings {
+        let mut mapping_sites = Vec::new();
+        for (id, bindings, mappings, exits, library_notice) in bindings {
             let open_path = self.modules.get(id).module.open_path.clone();
             if let Some(notice) = library_notice {
                 self.watch_libraries(id, &open_path, notice)?;
@@ -423,6 +450,14 @@ impl Tracer {
                 }
                 self.n_sites += bindings.len();
             }
+            if !mappings.is_empty() {
+                log::info!("{} mapping functions in {}", mappings.len(), self.modules.get(id).module.path.display());
+                mapping_sites.push((open_path, mappings));
+            }
+        }
+        // After all allocators: what one of them maps is told by its call in flight.
+        for (open_path, mappings) in mapping_sites {
+            self.kernel.attach_mappings(&open_path, &mappings, self.process.pid)?;
         }
         Ok(())
     }
@@ -491,12 +526,19 @@ impl Tracer {
 
     /// All totals, stacks, modules and counters as of now.
     pub fn snapshot(&self) -> Snapshot {
-        let (raw_stacks, totals) = self.kernel.read_stacks();
+        let (mut raw_stacks, totals) = self.kernel.read_stacks();
         let duration = self.elapsed();
-        let counters = self.kernel.counters();
+        let mut counters = self.kernel.counters();
+        let mapped = self.mappings.as_ref().map(|mappings| mappings.of_process(&self.kernel, self.process.pid));
+        let mmap = mapped.map(|mapped| {
+            raw_stacks.extend(mapped.stacks);
+            raw_stacks.sort_by_key(|stack| stack.id);
+            counters.0.extend(mapped.counters);
+            mapped.totals
+        });
         let threads = self.thread_names(&raw_stacks);
         let stacks = raw_stacks.into_iter().map(|raw| self.located(raw)).collect();
-        let hits = [Counter::HitsEntry, Counter::HitsReturn, Counter::HitsFree].map(|hit| counters.get(hit));
+        let hits = HITS.map(|hit| counters.get(hit));
         let cpu_seconds = self.process.cpu_seconds().zip(self.cpu_seconds_before).map(|(now, before)| now - before);
         let n_hits: u64 = hits.iter().sum();
         Snapshot {
@@ -509,6 +551,7 @@ impl Tracer {
             duration,
             from_start: self.origin == Origin::Child,
             totals,
+            mmap,
             peak_at: self.kernel.peak_at_ns().map(|at_ns| self.since_began(at_ns)),
             threads,
             memory: None,
@@ -549,6 +592,7 @@ impl Tracer {
             frames: frames.collect(),
             end: raw.end,
             thread: raw.thread.map(|(tid, _)| tid),
+            domain: raw.domain,
             ..Stack::default()
         };
         StackStats { id: raw.id, stack: Arc::new(stack), totals: raw.totals }
@@ -575,6 +619,10 @@ impl Tracer {
         self.notes.iter().chain(&self.modules.problems).cloned().chain(paused).collect()
     }
 }
+
+/// Counters of traps that the target takes.
+const HITS: [Counter; 5] =
+    [Counter::HitsEntry, Counter::HitsReturn, Counter::HitsFree, Counter::HitsMapping, Counter::HitsMappingReturn];
 
 /// What failed for a process that has ended meanwhile failed for that.
 fn ended_or(process: &Process, error: TraceError) -> TraceError {
