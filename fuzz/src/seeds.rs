@@ -11,8 +11,8 @@ use tracer_common::{
 use tracer_user::{
     recording::{Mark, Recorder, Sample, SessionInfo, SnapshotMeta, Trigger},
     snapshot::{
-        AgeCell, Counters, Frame, MappedBytes, Module, ModuleId, ModuleKind, ModuleMapping, ProcessMemory, Snapshot,
-        Stack, StackId, StackStats, TargetInfo, Tid, Totals,
+        AgeCell, Counters, Domain, Frame, MappedBytes, Module, ModuleId, ModuleKind, ModuleMapping, ProcessEnd,
+        ProcessId, ProcessMemory, ProcessStats, Snapshot, Stack, StackId, StackStats, TargetInfo, Tid, Totals,
     },
     symbolize::{FrameName, Names, NoSymbol},
 };
@@ -63,7 +63,33 @@ fn snapshot(n: u64, n_stacks: u32, random: &mut Random) -> Snapshot {
             (0..n_stacks).map(cell).collect()
         }),
         notes: vec!["libfoo.so: 3 broken unwind entries".into()],
+        scope: if n > 0 { "container w\u{1b}eb".into() } else { String::new() },
+        processes: (0..if n > 0 { n + 3 } else { 0 }).map(|id| process(id as u32, n)).collect(),
+        mmap: Some(Totals { current_bytes: 4096 * n, current_count: n, ..Totals::default() }),
         ..Snapshot::default()
+    }
+}
+
+fn process(id: u32, n: u64) -> ProcessStats {
+    let totals = Totals { allocated_bytes: 123 * n, allocated_count: n, ..Totals::default() };
+    ProcessStats {
+        pid: 4711 + id,
+        pid_inside: (id > 0).then_some(id),
+        parent_pid: Some(4711),
+        comm: format!("worker\u{7}{id}"),
+        exe: Some("/opt/service".into()),
+        user: "root".into(),
+        container: id.is_multiple_of(2).then(|| "web\n1".into()),
+        cgroup: Some("/docker/0123456789ab".into()),
+        joined_at: Duration::from_millis(u64::from(id)),
+        ended: (id == 1 && n > 2).then_some((Duration::from_secs(2), ProcessEnd::Exited)),
+        from_start: id > 0,
+        inherited_bytes: u64::from(id) * 77,
+        inherited_count: u64::from(id),
+        totals,
+        mmap: (id > 1).then_some(totals),
+        counters: Counters(BTreeMap::from([(Counter::HitsEntry, 5 * n), (Counter::MissedFrees, u64::from(id))])),
+        rss_bytes: (id != 2).then_some(n << 20),
     }
 }
 
@@ -83,7 +109,8 @@ fn stack(id: u32, n: u64, random: &mut Random) -> StackStats {
             frames,
             end: StackEnd::from_u8((id % 3) as u8),
             thread: Some(Tid(1 + id % 2)),
-            ..Stack::default()
+            process: (id % 4).checked_sub(1).filter(|_| n > 0).map(ProcessId),
+            domain: if id.is_multiple_of(5) { Domain::Mmap } else { Domain::Heap },
         }),
         totals: Totals {
             current_bytes: live * size,

@@ -3,6 +3,7 @@
 use super::{
     known::Known,
     model::{Changes, Mark, Recording, Sample, SessionInfo, SnapshotInfo, SnapshotMeta},
+    processes,
     totals::{pack, pack_ages},
 };
 use crate::{snapshot::Snapshot, symbolize::Names};
@@ -24,8 +25,10 @@ impl Builder {
     pub fn snapshot(&mut self, snapshot: &Snapshot, meta: SnapshotMeta) {
         let figures = self.known.figures(snapshot);
         let totals = pack(&self.known.latest, &figures.totals);
-        self.recording.changes.push(Changes { totals, ages: figures.ages.as_deref().map(pack_ages) });
-        self.known.latest = figures.totals;
+        let ages = figures.ages.as_deref().map(pack_ages);
+        let processes = processes::pack(&self.known.processes, &figures.processes);
+        self.recording.changes.push(Changes { totals, ages, processes: Some(processes) });
+        (self.known.latest, self.known.processes) = (figures.totals, figures.processes);
         self.recording.threads.extend(snapshot.threads.clone());
         self.recording.snapshots.push(SnapshotInfo::of(snapshot, meta));
     }
@@ -44,6 +47,13 @@ impl Builder {
     pub fn finish(self, names: Names) -> Recording {
         let Self { recording, known } = self;
         let stacks = known.stacks.expand(0).collect();
-        Recording { stacks, modules: known.modules, last: known.latest, names, ..recording }
+        Recording {
+            stacks,
+            modules: known.modules,
+            last: known.latest,
+            last_processes: known.processes,
+            names,
+            ..recording
+        }
     }
 }

@@ -7,8 +7,11 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::stacks::{StackIndex, StackTable};
-use crate::snapshot::{AgeCell, Frame, Module, ModuleId, ModuleKind, Snapshot, Stack, StackId, Totals};
+use super::{
+    processes,
+    stacks::{StackIndex, StackTable},
+};
+use crate::snapshot::{AgeCell, Frame, Module, ModuleId, ModuleKind, ProcessStats, Snapshot, Stack, StackId, Totals};
 
 /// Modules, stacks and latest totals.
 #[derive(Debug, Default)]
@@ -19,6 +22,8 @@ pub(super) struct Known {
     pub(super) stacks: StackTable,
     /// By [`StackId`]; as of the last snapshot that was kept.
     pub(super) latest: Vec<Totals>,
+    /// By [`crate::snapshot::ProcessId`]; as of the last snapshot that was kept.
+    pub(super) processes: Vec<ProcessStats>,
     index: StackIndex,
     module_ids: HashMap<ModuleKey, ModuleId>,
     /// Stacks of the last snapshot by where they lie: the kernel's reader hands out the same ones again.
@@ -36,6 +41,8 @@ pub(super) struct Figures {
     pub(super) totals: Vec<Totals>,
     /// In the order of stack and generation.
     pub(super) ages: Option<Vec<AgeCell>>,
+    /// By [`crate::snapshot::ProcessId`].
+    pub(super) processes: Vec<ProcessStats>,
     /// Modules that are new, or not as they were.
     pub(super) modules: Vec<ModuleId>,
 }
@@ -44,6 +51,7 @@ impl Known {
     /// Gives ids to what a snapshot holds.
     pub(super) fn figures(&mut self, snapshot: &Snapshot) -> Figures {
         let mut changed = Vec::new();
+        let processes = processes::merged(&self.processes, &snapshot.processes);
         let modules: Vec<ModuleId> = snapshot.modules.iter().map(|module| self.module(module, &mut changed)).collect();
         if !modules.starts_with(&self.recent_modules) {
             self.recent.clear();
@@ -58,9 +66,11 @@ impl Known {
         for stats in &snapshot.stacks {
             let at = Arc::as_ptr(&stats.stack);
             // A weak reference keeps the place from being used again: the same place is the same stack.
-            let id = match self.recent.get(&at) {
-                Some((_, id)) => *id,
-                None => self.stacks.id(&mut self.index, &stats.stack, moved),
+            let id = if let Some((_, id)) = self.recent.get(&at) {
+                *id
+            } else {
+                let process = stats.stack.process.filter(|id| (id.0 as usize) < processes.len());
+                self.stacks.id(&mut self.index, &stats.stack, process, moved)
             };
             recent.insert(at, (Arc::downgrade(&stats.stack), id));
             ids.insert(stats.id, id);
@@ -71,7 +81,7 @@ impl Known {
         totals.resize(self.stacks.len(), Totals::default());
         (self.recent, self.recent_modules) = (recent, modules);
         let ages = snapshot.ages.as_ref().map(|cells| merged(cells, &ids));
-        Figures { totals, ages, modules: changed }
+        Figures { totals, ages, processes, modules: changed }
     }
 
     fn module(&mut self, module: &Arc<Module>, changed: &mut Vec<ModuleId>) -> ModuleId {

@@ -5,6 +5,7 @@ mod builder;
 mod file;
 mod known;
 mod model;
+mod processes;
 mod select;
 mod stacks;
 mod totals;

@@ -4,11 +4,12 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use super::{
     file::{packed::Packed, wire::Budget},
-    totals,
+    processes, totals,
 };
 use crate::{
     snapshot::{
-        Counters, Module, Overhead, ProcessMemory, Snapshot, Stack, StackId, StackStats, TargetInfo, Tid, Totals,
+        Counters, Module, Overhead, ProcessMemory, ProcessStats, Snapshot, Stack, StackId, StackStats, TargetInfo, Tid,
+        Totals,
     },
     symbolize::Names,
 };
@@ -37,6 +38,8 @@ pub struct Recording {
     pub(super) changes: Vec<Changes>,
     /// Totals at the last snapshot, by [`StackId`].
     pub(super) last: Vec<Totals>,
+    /// Processes at the last snapshot, by [`crate::snapshot::ProcessId`].
+    pub(super) last_processes: Vec<ProcessStats>,
 }
 
 /// What changed from one snapshot to the next; checked when it was read.
@@ -46,6 +49,8 @@ pub(super) struct Changes {
     pub(super) totals: Packed,
     /// Live blocks by age at this snapshot, all of them, for [`totals::unpack_ages`].
     pub(super) ages: Option<Packed>,
+    /// Processes, for [`processes::apply`]; `None`: they are as they were.
+    pub(super) processes: Option<Packed>,
 }
 
 /// One session.
@@ -154,6 +159,10 @@ pub struct SnapshotInfo {
     pub memory: Option<ProcessMemory>,
     /// Notes until then.
     pub notes: Vec<String>,
+    /// What selected processes; empty: `target` alone.
+    pub scope: String,
+    /// Sums over all stacks of mappings.
+    pub mmap: Option<Totals>,
 }
 
 impl SnapshotInfo {
@@ -169,6 +178,8 @@ impl SnapshotInfo {
             overhead: snapshot.overhead,
             memory: snapshot.memory,
             notes: snapshot.notes.clone(),
+            scope: snapshot.scope.clone(),
+            mmap: snapshot.mmap,
         }
     }
 
@@ -261,7 +272,9 @@ impl Recording {
                 })
                 .collect(),
             notes: info.notes.clone(),
-            ..Snapshot::default()
+            scope: info.scope.clone(),
+            processes: self.processes_at(index).into_owned(),
+            mmap: info.mmap,
         };
         if which == Which::Peak {
             let at_peak = |totals: &mut Totals| {
@@ -270,6 +283,9 @@ impl Recording {
             };
             at_peak(&mut snapshot.totals);
             snapshot.stacks.iter_mut().for_each(|stack| at_peak(&mut stack.totals));
+            for process in &mut snapshot.processes {
+                at_peak(&mut process.totals);
+            }
             snapshot.duration = info.peak_at.unwrap_or(info.at);
             (snapshot.memory, snapshot.ages) = (None, None);
         }
@@ -301,6 +317,23 @@ impl Recording {
             }
         });
         Cow::Owned(all)
+    }
+
+    /// The processes of a scope of many at one snapshot, by [`crate::snapshot::ProcessId`].
+    pub fn processes_at(&self, index: usize) -> Cow<'_, [ProcessStats]> {
+        if index + 1 == self.changes.len() {
+            return Cow::Borrowed(&self.last_processes);
+        }
+        Cow::Owned(self.replayed_processes(index))
+    }
+
+    /// Processes at a snapshot, from the changes.
+    pub(super) fn replayed_processes(&self, index: usize) -> Vec<ProcessStats> {
+        let (mut all, mut raw) = (Vec::new(), Vec::new());
+        for changed in self.changes.iter().take(index + 1).filter_map(|changes| changes.processes.as_ref()) {
+            processes::apply(changed, &mut all, &Budget::unlimited(), &mut raw).expect("checked when it was read");
+        }
+        all
     }
 
     /// Totals at the last snapshot, from the changes.

@@ -8,7 +8,7 @@ use tracer_common::{
 };
 
 use super::file::wire::{Column, Malformed, Reader, Writer, unzigzag, zigzag};
-use crate::snapshot::{Frame, ModuleId, Stack, StackId, Tid};
+use crate::snapshot::{Domain, Frame, ModuleId, ProcessId, Stack, StackId, Tid};
 
 /// Distinct frames, the tree of chains, and the stacks, each by the order of first sight.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub(super) struct StackTable {
     frames: Vec<Frame>,
     nodes: Vec<Node>,
     stacks: Vec<Row>,
+    /// Processes that stacks refer to have ids below this.
+    n_processes: usize,
 }
 
 /// Finds what a [`StackTable`] holds; only writers need it.
@@ -33,12 +35,14 @@ struct Node {
     frame: u32,
 }
 
-/// A stack: its chain, how its walk ended, its thread.
+/// A stack: its chain, how its walk ended, who allocated and what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Row {
     node: u32,
     end: StackEnd,
     thread: Option<Tid>,
+    process: Option<ProcessId>,
+    domain: Domain,
 }
 
 /// How much of a table there is, or was written.
@@ -50,8 +54,14 @@ pub(super) struct Extent {
 }
 
 impl StackTable {
-    /// The id of a stack, new or known; `moved` gives its frames their modules.
-    pub(super) fn id(&mut self, index: &mut StackIndex, stack: &Stack, moved: impl Fn(Frame) -> Frame) -> StackId {
+    /// The id of a stack of this process, new or known; `moved` gives its frames their modules.
+    pub(super) fn id(
+        &mut self,
+        index: &mut StackIndex,
+        stack: &Stack,
+        process: Option<ProcessId>,
+        moved: impl Fn(Frame) -> Frame,
+    ) -> StackId {
         let mut node = 0;
         for frame in stack.frames.iter().rev() {
             let frame = moved(*frame);
@@ -66,7 +76,8 @@ impl StackTable {
                 self.nodes.len() as u32
             });
         }
-        let row = Row { node, end: stack.end, thread: stack.thread };
+        let Stack { frames: _, end, thread, process: _, domain } = *stack;
+        let row = Row { node, end, thread, process, domain };
         *index.stacks.entry(row).or_insert_with(|| {
             self.stacks.push(row);
             StackId(self.stacks.len() as u32 - 1)
@@ -76,6 +87,11 @@ impl StackTable {
     /// Number of stacks.
     pub(super) const fn len(&self) -> usize {
         self.stacks.len()
+    }
+
+    /// How many processes there must be for all of the stacks to have theirs; only readers ask.
+    pub(super) const fn n_processes(&self) -> usize {
+        self.n_processes
     }
 
     /// How much there is.
@@ -95,7 +111,8 @@ impl StackTable {
                 frames: self.chain(row.node).map(|node| self.frames[node.frame as usize]).collect(),
                 end: row.end,
                 thread: row.thread,
-                ..Stack::default()
+                process: row.process,
+                domain: row.domain,
             })
         })
     }
@@ -126,6 +143,11 @@ impl StackTable {
         w.column(deltas(stacks.iter().map(|row| u64::from(row.node))));
         w.column(stacks.iter().map(|row| row.end as u64));
         w.column(stacks.iter().map(|row| row.thread.map_or(0, |tid| u64::from(tid.0) + 1)));
+        w.column(deltas(stacks.iter().map(|row| row.process.map_or(0, |id| u64::from(id.0) + 1))));
+        w.column(stacks.iter().map(|row| match row.domain {
+            Domain::Heap => 0,
+            Domain::Mmap => 1,
+        }));
     }
 
     /// Reads what [`put_since`](Self::put_since) wrote. The memory of the stacks themselves is charged too. After an error
@@ -175,7 +197,9 @@ impl StackTable {
 
         let n_stacks = r.count(2 * (size_of::<Row>() + size_of::<Arc<Stack>>()) + size_of::<Stack>() + 16)?;
         let (mut nodes, mut ends, mut threads) = (r.column()?, r.column()?, r.column()?);
-        let mut node = 0_u64;
+        let (mut processes, mut domains) =
+            if r.version() >= 2 { (r.column()?, r.column()?) } else { (Column::Zeros, Column::Zeros) };
+        let (mut node, mut process) = (0_u64, 0_u64);
         for _ in 0..n_stacks {
             node = node.wrapping_add(unzigzag(nodes.next()?));
             if node > self.nodes.len() as u64 {
@@ -185,12 +209,21 @@ impl StackTable {
             let end = u8::try_from(end).map_err(|_| Malformed::Number).map(StackEnd::from_u8)?;
             let thread =
                 threads.next()?.checked_sub(1).map(u32::try_from).transpose().map_err(|_| Malformed::Number)?;
-            let row = Row { node: node as u32, end, thread: thread.map(Tid) };
+            process = process.wrapping_add(unzigzag(processes.next()?));
+            let process32 = u32::try_from(process).map_err(|_| Malformed::Number)?;
+            self.n_processes = self.n_processes.max(process32 as usize);
+            let domain = match domains.next()? {
+                0 => Domain::Heap,
+                1 => Domain::Mmap,
+                _ => return Err(Malformed::Number),
+            };
+            let process = process32.checked_sub(1).map(ProcessId);
+            let row = Row { node: node as u32, end, thread: thread.map(Tid), process, domain };
             let depth = row.node.checked_sub(1).map_or(0, |index| depths[index as usize]);
             r.charge(u64::from(depth), size_of::<Frame>())?;
             self.stacks.push(row);
         }
-        [nodes, ends, threads].iter().try_for_each(Column::end)
+        [nodes, ends, threads, processes, domains].iter().try_for_each(Column::end)
     }
 }
 

@@ -27,6 +27,13 @@ enum PeakIs {
 
 /// Packs the rows of `now` that differ from `before`; ids are indices, and `before` may be the shorter.
 pub(super) fn pack(before: &[Totals], now: &[Totals]) -> Packed {
+    let mut w = Writer::default();
+    put(before, now, &mut w);
+    Packed::new(&w.0)
+}
+
+/// Appends the rows of `now` that differ from `before`.
+pub(super) fn put(before: &[Totals], now: &[Totals], w: &mut Writer) {
     let old = |at: usize| before.get(at).copied().unwrap_or_default();
     let changed: Vec<usize> = (0..now.len()).filter(|&at| old(at) != now[at]).collect();
     let count = |is: fn(&Totals, &Totals) -> bool| changed.iter().filter(|&&at| is(&old(at), &now[at])).count();
@@ -34,7 +41,6 @@ pub(super) fn pack(before: &[Totals], now: &[Totals]) -> Packed {
     let n_current = count(|_, new| new.current_bytes == new.peak_bytes);
     let peak_is = if n_current > n_unchanged { PeakIs::Current } else { PeakIs::Unchanged };
 
-    let mut w = Writer::default();
     w.number(changed.len() as u64);
     w.number(peak_is as u64);
     w.column(deltas(changed.iter().map(|&at| at as u64)));
@@ -42,7 +48,6 @@ pub(super) fn pack(before: &[Totals], now: &[Totals]) -> Packed {
     for column in 0..N_COLUMNS {
         w.column(rows.iter().map(|row| row[column]));
     }
-    Packed::new(&w.0)
 }
 
 /// Brings `totals` from one snapshot to the next. `raw` is scratch memory. After an error `totals` is of no use.
@@ -56,6 +61,12 @@ pub(super) fn apply(
     packed.unpack(budget, raw)?;
     totals.resize(n_stacks, Totals::default());
     let mut r = Reader::new(raw, budget);
+    get(&mut r, totals)?;
+    r.end()
+}
+
+/// Reads what [`put`] appended into all there are.
+pub(super) fn get(r: &mut Reader<'_>, totals: &mut [Totals]) -> Result<(), Malformed> {
     let n_rows = r.number()?;
     let peak_is = match r.number()? {
         0 => PeakIs::Unchanged,
@@ -67,12 +78,11 @@ pub(super) fn apply(
     for column in &mut columns {
         *column = r.column()?;
     }
-    r.end()?;
     let mut id = 0_u64;
     for row in 0..n_rows {
         let step = unzigzag(ids.next()?);
-        // Ids ascend: no more rows than stacks.
-        if row > 0 && (step == 0 || step > n_stacks as u64) {
+        // Ids ascend: no more rows than places.
+        if row > 0 && (step == 0 || step > totals.len() as u64) {
             return Err(Malformed::Id);
         }
         id = id.wrapping_add(step);

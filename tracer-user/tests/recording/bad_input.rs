@@ -70,7 +70,7 @@ fn what_is_no_recording_is_refused_in_one_line_by_every_command() {
         (file("cut", &whole[..20]), "it ends before its first snapshot: nothing in it is whole"),
         (
             file("newer", &newer),
-            "its format is version 7, this memtrace-bpf reads up to version 1 (use a newer memtrace-bpf)",
+            "its format is version 7, this memtrace-bpf reads up to version 2 (use a newer memtrace-bpf)",
         ),
         (dir.path().to_owned(), "it is a directory"),
         (dir.path().join("missing"), "No such file or directory (os error 2)"),

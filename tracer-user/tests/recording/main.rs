@@ -5,16 +5,19 @@ mod resymbolize;
 mod sessions;
 mod support;
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use proptest::{prelude::*, strategy::ValueTree as _};
 use sessions::{Step, session};
 use support::{contents, in_memory, record, record_to};
 use tempfile::TempDir;
-use tracer_common::addr::{FrameAddr, UserAddr};
+use tracer_common::{
+    addr::{FrameAddr, UserAddr},
+    counters::Counter,
+};
 use tracer_user::{
     recording::{ReadError, RecordError, Recorder, Recording, SessionInfo, SnapshotMeta, Which, rewrite_names},
-    snapshot::{Frame, Snapshot, Stack, StackId, StackStats, Totals},
+    snapshot::{Counters, Domain, Frame, ProcessEnd, ProcessStats, Snapshot, Stack, StackId, StackStats, Totals},
     symbolize::Names,
 };
 
@@ -110,14 +113,93 @@ fn deep_stacks_that_differ_in_one_frame_are_within_the_limit() {
 }
 
 #[test]
+fn twelve_thousand_short_processes_are_within_the_limit() {
+    let process = |n: u32| ProcessStats {
+        pid: 1000 + n,
+        comm: "sh".into(),
+        user: "root".into(),
+        joined_at: Duration::from_millis(5 * u64::from(n)),
+        ended: Some((Duration::from_millis(5 * u64::from(n) + 100), ProcessEnd::Exited)),
+        totals: Totals {
+            allocated_bytes: 7777,
+            allocated_count: 77,
+            freed_count: 77,
+            freed_bytes: 7777,
+            ..Totals::default()
+        },
+        counters: Counters([(Counter::HitsEntry, 154), (Counter::FreesUnknown, 1)].into()),
+        ..ProcessStats::default()
+    };
+    let snapshot = Snapshot { processes: (0..12_000).map(process).collect(), ..Snapshot::default() };
+    let dir = TempDir::new().expect("a folder for tests");
+    let path = dir.path().join("a.mtb");
+    let mut recorder = Recorder::create(&path, &SessionInfo::default()).expect("a new file");
+    recorder.snapshot(&snapshot, SnapshotMeta::default()).expect("there is room");
+    recorder.finish(&Names::default()).expect("there is room");
+    let read = Recording::read(&path).expect("just written");
+    assert_eq!(read.problems, Vec::<String>::new());
+    assert_eq!(read.snapshot(Which::Index(0)).processes, snapshot.processes);
+}
+
+#[test]
 fn a_newer_format_is_refused_with_both_versions() {
     let mut file = b"\x89MTB\r\n\x1a\n\x09\0\0\0".to_vec();
     file.extend(crc32fast::hash(&file).to_le_bytes());
     let error = Recording::read_from(&file[..], 16).expect_err("version 9");
     assert_eq!(
         error.to_string(),
-        "its format is version 9, this memtrace-bpf reads up to version 1 (use a newer memtrace-bpf)"
+        "its format is version 9, this memtrace-bpf reads up to version 2 (use a newer memtrace-bpf)"
     );
+}
+
+/// Made by the last memtrace-bpf that wrote version 1: `run --key thread --record version1.mtb -- ./held`, whose source is beside it.
+#[test]
+fn a_recording_of_version_1_is_read_and_stays_one() {
+    let bytes = include_bytes!("version1/version1.mtb");
+    let read = Recording::read_from(&bytes[..], bytes.len() as u64).expect("version 1 is known");
+    assert_eq!(read.problems, Vec::<String>::new());
+    assert_eq!(read.snapshots.len(), 2);
+    let end = read.snapshot(Which::Index(1));
+    // 7 blocks of 123 B, 3 of 1001 B, and the 272 B of a thread's control block.
+    assert_eq!((end.totals.current_bytes, end.totals.current_count), (7 * 123 + 3 * 1001 + 272, 11));
+    let mut live: Vec<(u64, u64)> =
+        end.stacks.iter().map(|s| (s.totals.current_bytes, s.totals.current_count)).filter(|live| live.1 > 0).collect();
+    live.sort_unstable();
+    assert_eq!(live, [(272, 1), (7 * 123, 7), (3 * 1001, 3)]);
+    assert!(end.stacks.iter().all(|s| s.stack.process.is_none() && s.stack.domain == Domain::Heap));
+    assert_eq!((end.scope.as_str(), end.processes.len(), end.mmap), ("", 0, None));
+
+    let dir = TempDir::new().expect("a folder for tests");
+    let path = dir.path().join("a.mtb");
+    fs::write(&path, bytes).expect("there is room");
+    rewrite_names(&path, &read.names).expect("there is room");
+    assert_eq!(fs::read(&path).expect("still there")[8], 1, "its chunks are those of version 1");
+    assert_eq!(contents(&Recording::read(&path).expect("just written")), contents(&read));
+}
+
+#[test]
+fn a_process_of_which_nothing_changed_takes_no_room() {
+    let process = |pid| ProcessStats { pid, comm: "worker".into(), ..ProcessStats::default() };
+    let snapshot = Snapshot { processes: (0..1000).map(process).collect(), ..Snapshot::default() };
+    let dir = TempDir::new().expect("a folder for tests");
+    let path = dir.path().join("a.mtb");
+    let mut recorder = Recorder::create(&path, &SessionInfo::default()).expect("a new file");
+    let mut lens = Vec::new();
+    for _ in 0..2 {
+        recorder.snapshot(&snapshot, SnapshotMeta::default()).expect("there is room");
+        lens.push(fs::metadata(&path).expect("it was made").len());
+    }
+    let mut changed = snapshot.clone();
+    changed.processes[500].totals.current_bytes = 123;
+    changed.processes[999].counters.0.insert(Counter::Nested, 7);
+    recorder.snapshot(&changed, SnapshotMeta::default()).expect("there is room");
+    lens.push(fs::metadata(&path).expect("it was made").len());
+    let unchanged = lens[1] - lens[0];
+    assert!(unchanged < 200 && lens[2] - lens[1] < unchanged + 150, "{lens:?}");
+    recorder.finish(&Names::default()).expect("there is room");
+    let read = Recording::read(&path).expect("just written");
+    assert_eq!(read.snapshot(Which::Index(1)).processes, snapshot.processes);
+    assert_eq!(read.snapshot(Which::Index(2)).processes, changed.processes);
 }
 
 #[test]

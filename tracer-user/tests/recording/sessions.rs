@@ -12,8 +12,9 @@ use tracer_common::{
 use tracer_user::{
     recording::{Mark, Sample, SessionInfo, SnapshotMeta, Trigger},
     snapshot::{
-        AgeCell, Counters, Frame, MappedBytes, Module, ModuleId, ModuleKind, ModuleMapping, Overhead, ProcessMemory,
-        Snapshot, Stack, StackId, StackStats, TargetInfo, Tid, Totals,
+        AgeCell, Counters, Domain, Frame, MappedBytes, Module, ModuleId, ModuleKind, ModuleMapping, Overhead,
+        ProcessEnd, ProcessId, ProcessMemory, ProcessStats, Snapshot, Stack, StackId, StackStats, TargetInfo, Tid,
+        Totals,
     },
     symbolize::{FrameName, Names, NoSymbol},
 };
@@ -164,34 +165,81 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
     let threads = proptest::collection::btree_map((0..9_u32).prop_map(Tid), text(), 0..3);
     let notes = proptest::collection::vec(text(), 0..3);
     let figures = (totals(), number(), number(), proptest::option::of(memory()), 0.0..1e9_f64);
-    (target(), duration(), stacks, ages, threads, notes, figures, 0..=N_MODULES as usize).prop_map(
-        |(target, duration, stacks, ages, threads, notes, (totals, hits, nested, memory, rate), n_modules)| Snapshot {
-            target,
-            duration,
-            from_start: false,
+    let many = (text(), proptest::collection::vec(process(), 0..6), proptest::option::of(totals()));
+    (target(), duration(), stacks, ages, threads, notes, figures, 0..=N_MODULES as usize, many).prop_map(
+        |(target, duration, stacks, ages, threads, notes, figures, n_modules, (scope, processes, mmap))| {
+            let (totals, hits, nested, memory, rate) = figures;
+            Snapshot {
+                scope,
+                mmap,
+                target,
+                duration,
+                from_start: false,
+                totals,
+                peak_at: Some(duration / 2),
+                counters: Counters(BTreeMap::from([(Counter::HitsEntry, hits), (Counter::Nested, nested)])),
+                overhead: Overhead {
+                    hits,
+                    hits_per_second: rate,
+                    estimated_share: Some(rate / 1e9),
+                    ..Overhead::default()
+                },
+                modules: modules().split_off(N_MODULES as usize - n_modules),
+                stacks: (0..)
+                    .zip(stacks)
+                    .map(|(id, (mut stack, totals))| {
+                        stack.process = stack.process.filter(|id| (id.0 as usize) < processes.len());
+                        StackStats { id: StackId(id), stack: Arc::new(stack), totals }
+                    })
+                    .collect(),
+                threads,
+                memory,
+                ages: ages.map(|cells| {
+                    let cell =
+                        |(stack, generation, bytes, count)| AgeCell { stack: StackId(stack), generation, bytes, count };
+                    cells.into_iter().map(cell).collect()
+                }),
+                notes,
+                processes,
+            }
+        },
+    )
+}
+
+/// Anything at all may change from one snapshot to the next, but that a counter once met stays.
+fn process() -> impl Strategy<Value = ProcessStats> {
+    let maybe = || proptest::option::of(text());
+    let who = (0..9_u32, proptest::option::of(0..9_u32), proptest::option::of(0..9_u32), text(), maybe(), text());
+    let place = (maybe(), maybe(), duration(), any::<bool>());
+    let ended = proptest::option::of((
+        duration(),
+        prop_oneof![Just(ProcessEnd::Exited), Just(ProcessEnd::Exec), Just(ProcessEnd::Released)],
+    ));
+    let figures = (totals(), proptest::option::of(totals()), number(), number(), proptest::option::of(number()));
+    (who, place, ended, figures).prop_map(
+        |(
+            (pid, pid_inside, parent_pid, comm, exe, user),
+            (container, cgroup, joined_at, from_start),
+            ended,
+            (totals, mmap, inherited, count, rss_bytes),
+        )| ProcessStats {
+            pid,
+            pid_inside,
+            parent_pid,
+            comm,
+            exe: exe.map(PathBuf::from),
+            user,
+            container,
+            cgroup: cgroup.map(PathBuf::from),
+            joined_at,
+            ended,
+            from_start,
+            inherited_bytes: inherited,
+            inherited_count: count,
             totals,
-            peak_at: Some(duration / 2),
-            counters: Counters(BTreeMap::from([(Counter::HitsEntry, hits), (Counter::Nested, nested)])),
-            overhead: Overhead {
-                hits,
-                hits_per_second: rate,
-                estimated_share: Some(rate / 1e9),
-                ..Overhead::default()
-            },
-            modules: modules().split_off(N_MODULES as usize - n_modules),
-            stacks: (0..)
-                .zip(stacks)
-                .map(|(id, (stack, totals))| StackStats { id: StackId(id), stack: Arc::new(stack), totals })
-                .collect(),
-            threads,
-            memory,
-            ages: ages.map(|cells| {
-                let cell =
-                    |(stack, generation, bytes, count)| AgeCell { stack: StackId(stack), generation, bytes, count };
-                cells.into_iter().map(cell).collect()
-            }),
-            notes,
-            ..Snapshot::default()
+            mmap,
+            counters: Counters(BTreeMap::from([(Counter::HitsEntry, count), (Counter::Nested, inherited)])),
+            rss_bytes,
         },
     )
 }
@@ -219,11 +267,13 @@ fn stack() -> impl Strategy<Value = Stack> {
         Frame { addr, location }
     });
     let frames = proptest::collection::vec(frame, 0..8);
-    (frames, 0..7_u8, proptest::option::of((0..9_u32).prop_map(Tid))).prop_map(|(frames, end, thread)| Stack {
+    let of = (proptest::option::of((0..9_u32).prop_map(Tid)), proptest::option::of((0..6_u32).prop_map(ProcessId)));
+    (frames, 0..7_u8, of, any::<bool>()).prop_map(|(frames, end, (thread, process), mapped)| Stack {
         frames,
         end: StackEnd::from_u8(end),
         thread,
-        ..Stack::default()
+        process,
+        domain: if mapped { Domain::Mmap } else { Domain::Heap },
     })
 }
 

@@ -10,7 +10,7 @@ use super::{
 /// First bytes of every recording. The first is not ASCII, and the line ends break when a transfer "corrects" them.
 pub const MAGIC: [u8; 8] = *b"\x89MTB\r\n\x1a\n";
 /// The format that this version writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Magic, version, CRC-32 of both: the same in all versions.
 pub const HEADER_BYTES: usize = 16;
 /// Kind, codec, length in the file, length unpacked, CRC-32 of these four and the payload.
@@ -25,6 +25,8 @@ impl Kind {
     pub const SESSION: Self = Self(*b"SESS");
     /// New modules, threads, frames, chains and stacks.
     pub const STACKS: Self = Self(*b"STKS");
+    /// Processes that are new or changed; belongs to the snapshot that follows. From version 2 on.
+    pub const PROCESSES: Self = Self(*b"PROC");
     /// Totals that changed; belongs to the snapshot that follows.
     pub const TOTALS: Self = Self(*b"TOTS");
     /// Live blocks by age; belongs to the snapshot that follows.

@@ -13,14 +13,18 @@ use crate::{
 };
 
 macro_rules! fields {
-    ($($type:ident { $($field:ident),* $(,)? })*) => {
+    ($($type:ident { $($field:ident),* $(,)? $(; since $version:literal: $($new:ident),*)? })*) => {
         $(impl Wire for $type {
             fn put(&self, w: &mut Writer) {
-                let Self { $($field),* } = self;
+                let Self { $($field,)* $($($new),*)? } = self;
                 $($field.put(w);)*
+                $($($new.put(w);)*)?
             }
             fn get(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-                Ok(Self { $($field: Wire::get(r)?),* })
+                Ok(Self {
+                    $($field: Wire::get(r)?,)*
+                    $($($new: if r.version() >= $version { Wire::get(r)? } else { Default::default() },)*)?
+                })
             }
         })*
     };
@@ -29,7 +33,7 @@ macro_rules! fields {
 fields! {
     SessionInfo { version, host, started_unix_ns, command, target, from_start, by_thread }
     TargetInfo { pid, comm, exe, running }
-    SnapshotInfo { meta, at, target, totals, peak_at, counters, overhead, memory, notes }
+    SnapshotInfo { meta, at, target, totals, peak_at, counters, overhead, memory, notes; since 2: scope, mmap }
     SnapshotMeta { trigger, label, unix_ns }
     Totals {
         current_bytes, current_count, peak_bytes, peak_count, allocated_bytes, allocated_count, freed_bytes, freed_count,

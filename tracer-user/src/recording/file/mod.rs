@@ -12,6 +12,8 @@ mod rewrite;
 pub(super) mod wire;
 mod write;
 
+use chunk::VERSION;
+
 pub use read::{ReadError, read_limit_bytes};
 pub use rewrite::rewrite_names;
 pub use write::{RecordError, Recorder, Slot};

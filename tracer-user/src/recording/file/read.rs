@@ -22,10 +22,11 @@ use crate::{
     recording::{
         Mark, Recording, Sample, SessionInfo, SnapshotInfo,
         model::Changes,
+        processes,
         stacks::StackTable,
         totals::{self, unpack_ages},
     },
-    snapshot::{Module, Tid, Totals},
+    snapshot::{Module, ProcessStats, Tid, Totals},
 };
 
 /// Why a file cannot be read as a recording.
@@ -77,10 +78,10 @@ impl Recording {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_from(mut file: impl Read, size: u64) -> Result<Self, ReadError> {
-        check_header(&mut file, size)?;
+        let version = check_header(&mut file, size)?;
         let mut chunks = Chunks::new(file, size);
         let budget = Budget::of_file(size);
-        let mut state = State::default();
+        let mut state = State { version, ..State::default() };
         let stop = loop {
             let at = chunks.at();
             match chunks.next(&budget) {
@@ -97,12 +98,12 @@ impl Recording {
     }
 }
 
-/// Reads the header of a recording that can be read.
-pub(super) fn check_header(file: &mut impl Read, size: u64) -> Result<(), ReadError> {
+/// Reads the header of a recording that can be read: its version.
+pub(super) fn check_header(file: &mut impl Read, size: u64) -> Result<u32, ReadError> {
     let mut first = Vec::with_capacity(HEADER_BYTES);
     file.take(HEADER_BYTES as u64).read_to_end(&mut first)?;
     match chunk::start(&first) {
-        Start::Version(1..=VERSION) => Ok(()),
+        Start::Version(known @ 1..=VERSION) => Ok(known),
         Start::Version(found) if found > VERSION => Err(ReadError::Newer { found, known: VERSION }),
         Start::Version(_) | Start::Broken => Err(ReadError::Damaged(Malformed::Checksum)),
         Start::Cut => Err(ReadError::Cut),
@@ -125,16 +126,19 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
 /// What was read so far.
 #[derive(Default)]
 struct State {
+    version: u32,
     session: Option<SessionInfo>,
     recording: Recording,
     stacks: StackTable,
     /// Length of each chain of `stacks`.
     depths: Vec<u32>,
     latest: Vec<Totals>,
+    processes: Vec<ProcessStats>,
     latest_is_spoilt: bool,
     /// Of the snapshot that follows.
     totals: Option<Packed>,
     ages: Option<Packed>,
+    changed_processes: Option<Packed>,
     has_end: bool,
     unknown: Vec<Kind>,
     raw: Vec<u8>,
@@ -148,10 +152,11 @@ impl State {
         match kind {
             Kind::TOTALS => self.totals = Some(packed),
             Kind::AGES => self.ages = Some(packed),
+            Kind::PROCESSES => self.changed_processes = Some(packed),
             Kind::SESSION | Kind::STACKS | Kind::SNAPSHOT | Kind::SERIES | Kind::NAMES => {
                 let mut raw = std::mem::take(&mut self.raw);
                 packed.unpack(budget, &mut raw)?;
-                let mut r = Reader::new(&raw, budget);
+                let mut r = Reader::of_version(self.version, &raw, budget);
                 match kind {
                     Kind::SESSION => self.session = Some(SessionInfo::get(&mut r)?),
                     Kind::STACKS => self.stacks(&mut r)?,
@@ -200,26 +205,31 @@ impl State {
         r.charge((self.stacks.len() - before) as u64, 2 * size_of::<Totals>())
     }
 
-    /// A snapshot counts once its totals and ages are known to be sound.
+    /// A snapshot counts once its totals, processes and ages are known to be sound.
     fn snapshot(&mut self, info: SnapshotInfo, budget: &Budget) -> Result<(), Malformed> {
         let totals = self.totals.take().ok_or(Malformed::Order)?;
-        let ages = self.ages.take();
+        let (ages, processes) = (self.ages.take(), self.changed_processes.take());
         let n_stacks = self.stacks.len();
         budget.charge(1, 2 * (size_of::<SnapshotInfo>() + size_of::<Changes>()))?;
         if let Some(ages) = &ages {
             unpack_ages(ages, n_stacks, budget, &mut self.raw)?;
         }
-        if let Err(why) = totals::apply(&totals, &mut self.latest, n_stacks, budget, &mut self.raw) {
+        let applied = totals::apply(&totals, &mut self.latest, n_stacks, budget, &mut self.raw).and_then(|()| {
+            let changed = processes.as_ref();
+            changed.map_or(Ok(()), |changed| processes::apply(changed, &mut self.processes, budget, &mut self.raw))?;
+            if self.stacks.n_processes() > self.processes.len() { Err(Malformed::Id) } else { Ok(()) }
+        });
+        if let Err(why) = applied {
             self.latest_is_spoilt = true;
             return Err(why);
         }
         self.recording.snapshots.push(info);
-        self.recording.changes.push(Changes { totals, ages });
+        self.recording.changes.push(Changes { totals, ages, processes });
         Ok(())
     }
 
     fn finish(self, stop: Option<Stop>) -> Result<Recording, ReadError> {
-        let Self { session, mut recording, stacks, mut latest, has_end, unknown, .. } = self;
+        let Self { session, mut recording, stacks, mut latest, processes, has_end, unknown, .. } = self;
         let Some(session) = session else {
             return Err(match stop {
                 Some(Stop::Io(error)) => ReadError::Io(error),
@@ -230,7 +240,10 @@ impl State {
         recording.session = session;
         recording.stacks = stacks.expand(0).collect();
         latest.resize(recording.stacks.len(), Totals::default());
-        recording.last = if self.latest_is_spoilt { recording.replayed() } else { latest };
+        (recording.last, recording.last_processes) = match recording.snapshots.len().checked_sub(1) {
+            Some(last) if self.latest_is_spoilt => (recording.replayed(), recording.replayed_processes(last)),
+            _ => (latest, processes),
+        };
         let whole = match recording.snapshots.len() {
             1 => "1 snapshot is whole".to_owned(),
             n => format!("{n} snapshots are whole"),

@@ -33,8 +33,8 @@ pub fn rewrite_names(path: &Path, names: &Names) -> Result<(), ReadError> {
     let mut new = NamedTempFile::new_in(dir)?;
 
     let mut file = BufReader::new(file);
-    check_header(&mut file, metadata.len())?;
-    new.write_all(&chunk::header(chunk::VERSION))?;
+    let version = check_header(&mut file, metadata.len())?;
+    new.write_all(&chunk::header(version))?;
     let mut chunks = Chunks::new(file, metadata.len());
     let budget = Budget::unlimited();
     let mut has_end = false;

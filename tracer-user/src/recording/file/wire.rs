@@ -103,12 +103,23 @@ impl Writer {
 pub struct Reader<'a> {
     bytes: &'a [u8],
     budget: &'a Budget,
+    version: u32,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads from the start.
+    /// Reads from the start, what this version writes.
     pub const fn new(bytes: &'a [u8], budget: &'a Budget) -> Self {
-        Self { bytes, budget }
+        Self::of_version(super::VERSION, bytes, budget)
+    }
+
+    /// Reads from the start, what a format of this version holds.
+    pub const fn of_version(version: u32, bytes: &'a [u8], budget: &'a Budget) -> Self {
+        Self { bytes, budget, version }
+    }
+
+    /// The format's version: later ones have more fields.
+    pub const fn version(&self) -> u32 {
+        self.version
     }
 
     /// A number.

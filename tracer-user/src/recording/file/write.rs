@@ -22,6 +22,7 @@ use crate::{
     recording::{
         Mark, Sample, SessionInfo, SnapshotInfo, SnapshotMeta,
         known::Known,
+        processes,
         stacks::Extent,
         totals::{pack, pack_ages},
     },
@@ -149,6 +150,9 @@ impl Recorder {
             chunk::append(&mut bytes, Kind::STACKS, &Packed::new(&self.new_stacks(&threads).0));
         }
         chunk::append(&mut bytes, Kind::TOTALS, &pack(&self.known.latest, &figures.totals));
+        if figures.processes != self.known.processes {
+            chunk::append(&mut bytes, Kind::PROCESSES, &processes::pack(&self.known.processes, &figures.processes));
+        }
         if let Some(ages) = &figures.ages {
             chunk::append(&mut bytes, Kind::AGES, &pack_ages(ages));
         }
@@ -159,7 +163,7 @@ impl Recorder {
         self.written = extent;
         self.unwritten_modules.clear();
         self.written_threads.extend(threads);
-        self.known.latest = figures.totals;
+        (self.known.latest, self.known.processes) = (figures.totals, figures.processes);
         self.n_snapshots += 1;
         Ok(())
     }
