@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+pub use crate::snapshot::Domains;
 use crate::{plan::AllocatorSpec, snapshot::Domain};
 
 /// What statistics are grouped by.
@@ -68,41 +69,6 @@ impl View {
             Self::Allocated => "allocated",
             Self::Freed => "freed",
             Self::Temporary => "temporary",
-        }
-    }
-}
-
-/// Which kinds of memory are followed, or shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Domains {
-    /// Blocks of allocators.
-    #[default]
-    Heap,
-    /// Anonymous mappings that the program itself makes.
-    Mmap,
-    /// Both, each on its own.
-    All,
-}
-
-impl Domains {
-    /// Every one, in the order of the help.
-    pub const ALL: [Self; 3] = [Self::Heap, Self::Mmap, Self::All];
-
-    /// The name on the command line and in reports and exports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Heap => "heap",
-            Self::Mmap => "mmap",
-            Self::All => "all",
-        }
-    }
-
-    /// Whether a domain is one of them.
-    pub const fn has(self, domain: Domain) -> bool {
-        match self {
-            Self::Heap => matches!(domain, Domain::Heap),
-            Self::Mmap => matches!(domain, Domain::Mmap),
-            Self::All => true,
         }
     }
 }

@@ -7,8 +7,8 @@ use tracer_common::{abi::StackEnd, counters::Counter};
 use super::format::{escaped, grouped, percent, short_path, shortened, size, size_f64};
 use crate::{
     analysis::statistics::{Rest, Statistic, Statistics, module_of},
-    options::{Key, ReportOptions, Sort, View},
-    snapshot::{LOSSES, LOSSES_FROM_START, Snapshot, StackId, StackStats, Tid, Totals},
+    options::{Domains, Key, ReportOptions, Sort, View},
+    snapshot::{Domain, LOSSES, LOSSES_FROM_START, Snapshot, StackId, StackStats, Tid, Totals},
     symbolize::{FrameName, Names, Place, module_name},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 const MAX_ALIGNED: usize = 100;
 
 /// Counters that are no loss, but tell about the target.
-const DETAILS: &[Counter] = &[Counter::Failed, Counter::Execs];
+const DETAILS: &[Counter] = &[Counter::Failed, Counter::Execs, Counter::RemapsUnknown, Counter::GivenBackBytes];
 
 /// Counters of truncated stacks and the end that each counts.
 const TRUNCATIONS: &[(Counter, StackEnd)] = &[
@@ -31,7 +31,10 @@ const TRUNCATIONS: &[(Counter, StackEnd)] = &[
 /// The report. `quiet` leaves out details and notes; what is lost always stands in the first line.
 pub fn render(snapshot: &Snapshot, statistics: &Statistics<'_>, options: &ReportOptions, quiet: bool) -> String {
     let mut out = String::new();
-    push_line(&mut out, &header(snapshot));
+    push_line(&mut out, &header(snapshot, options.domains));
+    if let (Domains::All, Some(mmap)) = (options.domains, &snapshot.mmap) {
+        push_line(&mut out, &format!("mmap  {}", sums(mmap)));
+    }
     push_line(&mut out, &overhead(snapshot));
     if let Some(verdict) = super::verdict::one_line(snapshot) {
         push_line(&mut out, &verdict);
@@ -83,19 +86,27 @@ pub(super) fn push_line(out: &mut String, line: &str) {
 }
 
 /// `pid 4711 (imgsrv)  12.4 s  current 15.2 MiB in 100 042 blocks  peak 22.9 MiB  …  nothing lost`
-fn header(snapshot: &Snapshot) -> String {
-    let totals = &snapshot.totals;
+fn header(snapshot: &Snapshot, domains: Domains) -> String {
     format!(
-        "pid {} ({})  {:.1} s  current {} in {} blocks  peak {}  allocated {} in {}  {}",
+        "pid {} ({})  {:.1} s  {}{}  {}",
         snapshot.target.pid,
         shortened(&snapshot.target.comm),
         snapshot.duration.as_secs_f64(),
+        if domains == Domains::Mmap { "mmap  " } else { "" },
+        sums(&snapshot.totals),
+        losses(snapshot),
+    )
+}
+
+/// `current 15.2 MiB in 100 042 blocks  peak 22.9 MiB  allocated 1.2 GiB in 7 000 000`
+fn sums(totals: &Totals) -> String {
+    format!(
+        "current {} in {} blocks  peak {}  allocated {} in {}",
         size(totals.current_bytes),
         grouped(totals.current_count),
         size(totals.peak_bytes),
         size(totals.allocated_bytes),
         grouped(totals.allocated_count),
-        losses(snapshot),
     )
 }
 
@@ -220,8 +231,16 @@ fn rest_line(rest: &Rest, statistics: &Statistics<'_>) -> Option<String> {
     (rest.n_lines > 0).then(|| format!("... {} more {lines}{sum}", rest.n_lines))
 }
 
-/// What a line stands for.
+/// What a line stands for; `[mmap]` where it is not of the heap.
 pub(super) fn label(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
+    let label = place(line, snapshot, key);
+    match line.largest.stack.domain {
+        Domain::Heap => label,
+        Domain::Mmap => format!("{label} [mmap]"),
+    }
+}
+
+fn place(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
     if key == Key::Thread {
         return thread(line.largest.stack.thread, snapshot);
     }
@@ -341,6 +360,8 @@ mod tests {
         Counter::SampledNs,
         Counter::SampledRuns,
         Counter::Reallocs,
+        Counter::HitsMapping,
+        Counter::HitsMappingReturn,
         // Printed beside `BlocksFull`.
         Counter::BlocksFullBytes,
     ];

@@ -1,8 +1,10 @@
 //! A snapshot: all totals, stacks, modules and counters of a target at one moment. Addresses, not names.
 
+mod domains;
 mod losses;
 mod model;
 
+pub use domains::Domains;
 pub use losses::{LOSSES, LOSSES_FROM_START};
 pub use model::{
     AgeCell, Counters, Domain, Frame, MappedBytes, Module, ModuleId, ModuleKind, ModuleMapping, Overhead, ProcessEnd,
