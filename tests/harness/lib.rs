@@ -4,6 +4,7 @@
 //! and closes the balance. Nothing here waits by sleeping: programs and tracer hand over through pipes.
 
 mod balance;
+pub mod docker;
 pub mod docs;
 mod guard;
 mod oracle;

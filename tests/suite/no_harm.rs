@@ -15,7 +15,7 @@ use memtrace_tests::{
 };
 use tempfile::TempDir;
 use tracer_common::counters::Counter;
-use tracer_user::bpf::{Binding, Kernel, TableSizes};
+use tracer_user::bpf::{Binding, Kernel, Reach, TableSizes};
 
 fn busy_threads(n_threads: &str) -> Result<Target> {
     Target::start(&Program::c("busy_threads").variant("threads", &["-pthread"]).build()?, &[n_threads])
@@ -152,12 +152,12 @@ impl Probes {
     }
 
     fn attach_and_detach(&self, times: usize) -> Result<()> {
-        let sizes = TableSizes { blocks: 4096, threads: 64, stacks: 1024, rows: 64, by_thread: false };
-        let mut kernel = Kernel::load(sizes, false)?;
-        kernel.trace(Some(self.pid));
+        let mut kernel = Kernel::load(TableSizes::default(), false)?;
+        kernel.add_target(self.pid, 0, 0)?;
+        kernel.counting(true);
         for _ in 0..times {
             let hits_before = kernel.counters().get(Counter::HitsReturn);
-            kernel.attach(&self.library, &self.bindings, self.pid)?;
+            kernel.attach(&self.library, &self.bindings, Reach::Process(self.pid))?;
             // Not before calls are in flight is it taken away again.
             while kernel.counters().get(Counter::HitsReturn) < hits_before + 1000 {
                 std::thread::yield_now();

@@ -154,6 +154,14 @@ pub const fn errno_is_failure(rax: u64) -> bool {
     rax as u32 != 0
 }
 
+/// Whether the free of a block that is not known is a call of the next `free` by a `free` that wraps it (a preloaded library): of the
+/// pointer that the thread freed last, no higher on the stack, and nothing allocated since (`freed_pointer` is 0 then). A free has
+/// no return probe that would tell where it ends.
+#[inline(always)]
+pub const fn is_repeated_free(freed_pointer: u64, freed_sp: u64, pointer: u64, sp: u64) -> bool {
+    pointer != 0 && pointer == freed_pointer && sp <= freed_sp
+}
+
 /// What the model needs of the tables; in BPF maps, in tests a `HashMap`.
 pub trait Tables {
     /// Takes the block at `address` out of the table of live blocks.

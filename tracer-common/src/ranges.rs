@@ -50,7 +50,12 @@ impl RangeFunction {
     }
 }
 
-/// One finished call, through the ring buffer.
+/// [`RangeEvent::function`]: the target was forked from the one whose serial is the first argument, and has its memory.
+pub const FORKED: u16 = 0x100;
+/// [`RangeEvent::function`]: the target has ended, or has called exec.
+pub const ENDED: u16 = 0x101;
+
+/// One finished call, through the ring buffer; or the begin or end of a target, so that it comes in order with its calls.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RangeEvent {
@@ -62,19 +67,21 @@ pub struct RangeEvent {
     pub entered_ns: u64,
     /// When it returned: CLOCK_MONOTONIC, ns.
     pub returned_ns: u64,
-    /// The target: its process id in the initial namespace.
+    /// The target's serial.
+    pub serial: u32,
+    /// The target's number.
     pub target: u32,
-    /// [`RangeFunction`].
-    pub function: u32,
-    /// Stack id; [`crate::abi::NO_STACK`] where none was walked.
+    /// Stack id; 0 where none was walked.
     pub stack: u32,
+    /// [`RangeFunction`], [`FORKED`] or [`ENDED`].
+    pub function: u16,
     /// [`INSIDE_ALLOCATOR`], or 0.
-    pub flags: u32,
+    pub flags: u16,
 }
 const _: () = assert!(size_of::<RangeEvent>() == 80);
 
 /// [`RangeEvent::flags`]: an allocator made the call, so that what it maps is the allocator's.
-pub const INSIDE_ALLOCATOR: u32 = 1;
+pub const INSIDE_ALLOCATOR: u16 = 1;
 
 /// A call in flight.
 #[repr(C)]
@@ -86,30 +93,28 @@ pub struct RangeCall {
     pub entered_ns: u64,
     /// As in [`RangeEvent`].
     pub args: [u64; 5],
-    /// [`RangeFunction`]; 0 = no call in flight. Its `entry_sp` is then that of the last one.
-    pub function: u32,
     /// As in [`RangeEvent`].
     pub stack: u32,
+    /// [`RangeFunction`]; 0 = no call in flight.
+    pub function: u16,
     /// As in [`RangeEvent`].
-    pub flags: u32,
-    #[doc(hidden)]
-    pub _pad: u32,
+    pub flags: u16,
 }
-const _: () = assert!(size_of::<RangeCall>() == 72);
+const _: () = assert!(size_of::<RangeCall>() == 64);
 
 /// One thread's calls in flight: a function of this kind may call another one (a preloaded `mmap` the real one), or a signal
 /// handler may.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RangeCalls {
-    /// The thread; what another left here is void.
+    /// The thread, and its target's serial: what another left here is void.
     pub tid: u32,
-    /// [`RangeFunction`] of the inner call that the outer one made last; 0 = none.
-    pub inner_function: u32,
+    /// See `tid`.
+    pub serial: u32,
     /// [`crate::abi::Control::n_pauses`] when the outer call was entered.
     pub n_pauses: u32,
-    #[doc(hidden)]
-    pub _pad: u32,
+    /// [`RangeFunction`] of the inner call that the outer one made last; 0 = none.
+    pub inner_function: u32,
     /// What the inner call returned.
     pub inner_result: u64,
     /// Its first argument.
@@ -119,7 +124,7 @@ pub struct RangeCalls {
     /// The inner one, deeper on the stack.
     pub inner: RangeCall,
 }
-const _: () = assert!(size_of::<RangeCalls>() == 32 + 2 * 72);
+const _: () = assert!(size_of::<RangeCalls>() == 32 + 2 * 64);
 
 /// Whether an advice to `madvise` (an `int`) gives pages back: MADV_DONTNEED, MADV_FREE, MADV_DONTNEED_LOCKED
 /// (include/uapi/asm-generic/mman-common.h).
@@ -132,8 +137,8 @@ impl RangeCalls {
     /// Whether the outer call, returning `result`, did what an inner call has been reported for: it was a wrapper.
     #[inline(always)]
     pub const fn is_told(&self, result: u64) -> bool {
-        let is_same = self.inner_function == self.outer.function && self.inner_result == result;
-        match RangeFunction::from_u32(self.outer.function) {
+        let is_same = self.inner_function == self.outer.function as u32 && self.inner_result == result;
+        match RangeFunction::from_u32(self.outer.function as u32) {
             // The address asked for is a hint; the one returned is the mapping's.
             Some(RangeFunction::Mmap | RangeFunction::Mremap) => is_same,
             _ => is_same && self.inner_address == self.outer.args[0],
@@ -164,8 +169,9 @@ mod tests {
     #[test]
     fn a_wrapper_is_told_by_what_it_wrapped() {
         let outer =
-            RangeCall { function: RangeFunction::Munmap as u32, args: [0x1000, 1, 2, 3, 4], ..Default::default() };
-        let calls = RangeCalls { inner_function: outer.function, inner_address: 0x1000, outer, ..Default::default() };
+            RangeCall { function: RangeFunction::Munmap as u16, args: [0x1000, 1, 2, 3, 4], ..Default::default() };
+        let calls =
+            RangeCalls { inner_function: outer.function.into(), inner_address: 0x1000, outer, ..Default::default() };
         assert!(calls.is_told(0));
         let handler = RangeCalls { inner_address: 0x2000, ..calls };
         assert!(!handler.is_told(0), "a signal handler unmapped something else");

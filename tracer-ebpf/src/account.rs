@@ -2,18 +2,19 @@
 
 use aya_ebpf::helpers::generated;
 use tracer_common::{
-    abi::{Block, Lifetime, StackTotals},
+    abi::{Block, Lifetime, ScopeTotals, StackTotals},
     counters::Counter,
 };
 
 use crate::{
     atomic,
     blocks::{self, Put},
-    counters::bump,
+    counters::lose,
     maps::{SCOPE, TOTALS},
+    targets::Counted,
 };
 
-/// A step of the scope's total that was made; the stacks' parts follow.
+/// A step of the target's total that was made; the stacks' parts follow.
 #[derive(Clone, Copy)]
 pub struct Stepped {
     epoch: u64,
@@ -22,12 +23,12 @@ pub struct Stepped {
 
 /// Puts a block into the table; `false` (and counted) when it is full. A block at the same address is closed.
 #[inline(always)]
-pub fn put(target: u64, address: u64, block: Block) -> bool {
+pub fn put(target: Counted, address: u64, block: Block) -> bool {
     match blocks::put(target, address, block) {
         Put::New => true,
         Put::Replaced(old) => {
-            bump(Counter::MissedFrees);
-            freed(old, block.born_ns);
+            lose(target.element, Counter::MissedFrees);
+            freed(target, old, block.born_ns);
             true
         }
         Put::Full => false,
@@ -37,36 +38,36 @@ pub fn put(target: u64, address: u64, block: Block) -> bool {
 /// Puts a block back that a reallocation had taken out and left alone, as far as is known. Where its address was handed out again
 /// meanwhile, this block is the one that ended.
 #[inline(never)]
-pub fn put_back(target: u64, address: u64, old: &Block) {
+pub fn put_back(target: Counted, address: u64, old: &Block) {
     match blocks::put(target, address, *old) {
         Put::New => return,
         Put::Replaced(newer) => {
-            bump(Counter::MissedFrees);
+            lose(target.element, Counter::MissedFrees);
             blocks::put(target, address, newer);
         }
         Put::Full => {}
     }
-    freed(*old, now_ns());
+    freed(target, *old, now_ns());
 }
 
 /// One block more, at its birth.
 #[inline(always)]
-pub fn allocated(block: Block) {
-    let stepped = step(block.size, block.born_ns);
+pub fn allocated(target: Counted, block: Block) {
+    let stepped = step(target, block.size, block.born_ns);
     arrived(stepped, block);
 }
 
 /// One block less.
 #[inline(always)]
-pub fn freed(block: Block, now_ns: u64) {
-    let stepped = step(block.size.wrapping_neg(), now_ns);
+pub fn freed(target: Counted, block: Block, now_ns: u64) {
+    let stepped = step(target, block.size.wrapping_neg(), now_ns);
     left(stepped, block, now_ns);
 }
 
 /// `old` became `new` in one step, at the birth of `new`: the total never shows both.
 #[inline(always)]
-pub fn moved(old: Block, new: Block) {
-    let stepped = step(new.size.wrapping_sub(old.size), new.born_ns);
+pub fn moved(target: Counted, old: Block, new: Block) {
+    let stepped = step(target, new.size.wrapping_sub(old.size), new.born_ns);
     left(stepped, old, new.born_ns);
     arrived(stepped, new);
 }
@@ -78,33 +79,47 @@ pub fn now_ns() -> u64 {
     unsafe { generated::bpf_ktime_get_ns() }
 }
 
-/// Changes the scope's current bytes by `bytes` (two's complement) and raises the peak where it is passed.
+/// Changes the current bytes of the target, and of all together, by `bytes` (two's complement), and raises the peaks where they are
+/// passed.
 #[inline(always)]
-fn step(bytes: u64, now_ns: u64) -> Stepped {
-    let Some(scope) = SCOPE.get_ptr_mut(0) else { return Stepped { epoch: 0, new_peak: false } };
-    // SAFETY: pointers into map memory.
-    let (current, peak, epoch) = unsafe {
-        (&raw mut (*scope).peak.current_bytes, &raw mut (*scope).peak.peak_bytes, &raw mut (*scope).peak.epoch)
-    };
-    let total = atomic::fetch_add(current, bytes).wrapping_add(bytes);
-    if (bytes as i64) > 0 {
-        // A lost exchange means that another thread raised the peak meanwhile; four of those in a row do not happen.
-        for _attempt in 0..4 {
-            // SAFETY: as above.
-            let highest = unsafe { core::ptr::read_volatile(peak) };
-            if total as i64 <= highest as i64 {
-                break;
-            }
-            if atomic::compare_exchange(peak, highest, total) {
-                // SAFETY: as above. Of two threads that raise the peak at once either's time may stay.
-                unsafe { (&raw mut (*scope).peak_at_ns).write_volatile(now_ns) };
-                let epoch = atomic::fetch_add(epoch, 1).wrapping_add(1);
-                return Stepped { epoch, new_peak: true };
-            }
-        }
+fn step(target: Counted, bytes: u64, now_ns: u64) -> Stepped {
+    if let Some(scope) = SCOPE.get_ptr_mut(0) {
+        raise(scope, bytes, now_ns);
+    }
+    // SAFETY: a pointer into map memory.
+    let totals = unsafe { &raw mut (*target.element).totals };
+    // SAFETY: as above.
+    let epoch = unsafe { &raw mut (*totals).peak.epoch };
+    if raise(totals, bytes, now_ns) {
+        return Stepped { epoch: atomic::fetch_add(epoch, 1).wrapping_add(1), new_peak: true };
     }
     // SAFETY: as above.
-    Stepped { epoch: unsafe { core::ptr::read_volatile(epoch) }, new_peak: false }
+    Stepped { epoch: unsafe { epoch.read_volatile() }, new_peak: false }
+}
+
+/// Whether that made a new peak.
+#[inline(always)]
+fn raise(totals: *mut ScopeTotals, bytes: u64, now_ns: u64) -> bool {
+    // SAFETY: pointers into map memory.
+    let (current, peak) = unsafe { (&raw mut (*totals).peak.current_bytes, &raw mut (*totals).peak.peak_bytes) };
+    let total = atomic::fetch_add(current, bytes).wrapping_add(bytes);
+    if (bytes as i64) <= 0 {
+        return false;
+    }
+    // A lost exchange means that another thread raised the peak meanwhile; four of those in a row do not happen.
+    for _attempt in 0..4 {
+        // SAFETY: as above.
+        let highest = unsafe { peak.read_volatile() };
+        if total as i64 <= highest as i64 {
+            return false;
+        }
+        if atomic::compare_exchange(peak, highest, total) {
+            // SAFETY: as above. Of two threads that raise the peak at once either's time may stay.
+            unsafe { (&raw mut (*totals).peak_at_ns).write_volatile(now_ns) };
+            return true;
+        }
+    }
+    false
 }
 
 #[inline(always)]

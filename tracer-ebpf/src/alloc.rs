@@ -4,39 +4,37 @@
 //! call a lower one, and an entry at or above it means that the earlier call never returned.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated},
+    helpers::{bpf_probe_read_user, generated},
     programs::{ProbeContext, RetProbeContext},
 };
 use tracer_common::{
-    abi::{Block, Control, ThreadSlot},
+    abi::{Block, ThreadSlot, target_flags},
     cookie::{Shape, SiteCookie},
     counters::Counter,
     pairing::{
-        CallInFlight, EntryDecision, ReallocOutcome, ReturnDecision, can_only_fail, errno_is_failure, on_entry,
-        on_return, realloc_outcome, requested_bytes, same_sp,
+        CallInFlight, EntryDecision, ReallocOutcome, ReturnDecision, can_only_fail, errno_is_failure, is_repeated_free,
+        on_entry, on_return, realloc_outcome, requested_bytes, same_sp,
     },
 };
 
 use crate::{
     account, blocks,
-    counters::{add, bump},
+    counters::{add, bump, lose},
     maps::control,
-    regs, stack, threads,
+    regs, stack,
+    targets::Counted,
+    threads::{self, Hit},
 };
 
 /// A function that allocates is entered: walk the stack and remember the call.
 #[inline(always)]
 pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
-    let Some(control) = tracing() else { return 0 };
-    let target = u64::from(control.tgid);
-    bump(Counter::HitsEntry);
-    let Some(index) = threads::of(bpf_get_current_pid_tgid() as u32) else { return 0 };
-    let Some(slot) = threads::slot(index) else { return 0 };
-    let started = sample(slot);
+    let Some(hit) = threads::hit(Counter::HitsEntry) else { return 0 };
+    let started = sample(hit.slot);
     // SAFETY: the helper reads the cookie of the attachment that this context belongs to.
     let cookie = SiteCookie(unsafe { generated::bpf_get_attach_cookie(ctx.regs.cast()) });
     let entry = regs::entry(ctx, cookie);
-    if slot.in_flight != 0 && !is_outermost(target, slot, entry.sp, 1) {
+    if hit.slot.in_flight != 0 && !is_outermost(hit.target, hit.slot, entry.sp, 1) {
         return 0;
     }
     let [a, b, c] = entry.args;
@@ -49,10 +47,13 @@ pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
         Shape::PointerCountSize => (requested_bytes(b, c), a),
         Shape::Pointer => return 0,
     };
-    let walk = stack::walk(index, entry.sp, entry.bp);
-    slot.stack = stack::id_of(&walk);
+    let walk = stack::walk(&hit, entry.sp, entry.bp);
+    let target = hit.target;
+    let slot = &mut *hit.slot;
+    slot.stack = stack::id_of(&walk, target.number);
     slot.size = size;
     slot.pointer = pointer;
+    slot.freed_pointer = 0;
     slot.old_known = 0;
     if matches!(shape, Shape::PointerSize | Shape::PointerCountSize) && pointer != 0 {
         // Out of the table before the allocator can hand the address to another thread; the totals change at the return.
@@ -66,8 +67,8 @@ pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
     slot.entry_sp = entry.sp;
     slot.return_address = walk.return_address;
     slot.tail_calls = 0;
-    slot.n_pauses = control.n_pauses;
-    slot.in_flight = 1 + shape as u32;
+    slot.n_pauses = n_pauses();
+    slot.in_flight = 1 + shape as u16;
     finish_sample(started);
     0
 }
@@ -75,17 +76,13 @@ pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
 /// A function that allocates returns: count its block.
 #[inline(always)]
 pub fn leave(ctx: &RetProbeContext) -> u32 {
-    let Some(control) = tracing() else { return 0 };
-    let target = u64::from(control.tgid);
-    bump(Counter::HitsReturn);
-    let Some(index) = threads::of(bpf_get_current_pid_tgid() as u32) else { return 0 };
-    let Some(slot) = threads::slot(index) else { return 0 };
+    let Some(Hit { target, slot, .. }) = threads::hit(Counter::HitsReturn) else { return 0 };
     let started = sample(slot);
     // SAFETY: the context of a uretprobe program is the `pt_regs` at the return.
     let regs = unsafe { &*ctx.regs };
     let in_flight = slot.in_flight;
     if is_from_before_a_pause(slot) {
-        bump(Counter::UnpairedReturns);
+        lose(target.element, Counter::UnpairedReturns);
         abandon(target, slot);
         return 0;
     }
@@ -97,11 +94,11 @@ pub fn leave(ctx: &RetProbeContext) -> u32 {
             return 0;
         }
         ReturnDecision::Unpaired => {
-            bump(Counter::UnpairedReturns);
+            lose(target.element, Counter::UnpairedReturns);
             return 0;
         }
         ReturnDecision::UnpairedAndLost => {
-            bump(Counter::UnpairedReturns);
+            lose(target.element, Counter::UnpairedReturns);
             abandon(target, slot);
             return 0;
         }
@@ -109,17 +106,17 @@ pub fn leave(ctx: &RetProbeContext) -> u32 {
     slot.in_flight = 0;
     let returned = regs.rax;
     let new = Block { size: slot.size, born_ns: account::now_ns(), stack: slot.stack, _pad: 0 };
-    if in_flight == 1 + Shape::PointerSize as u32 || in_flight == 1 + Shape::PointerCountSize as u32 {
+    if in_flight == 1 + Shape::PointerSize as u16 || in_flight == 1 + Shape::PointerCountSize as u16 {
         reallocated(target, slot, new, returned);
-    } else if in_flight == 1 + Shape::OutAlignSize as u32 {
+    } else if in_flight == 1 + Shape::OutAlignSize as u16 {
         // posix_memalign returns an error number (an int), the block through its out-pointer.
         if errno_is_failure(returned) {
-            bump(Counter::Failed);
+            lose(target.element, Counter::Failed);
         } else {
             // SAFETY: the helper checks the address.
             match unsafe { bpf_probe_read_user(slot.pointer as *const u64) } {
                 Ok(address) => allocated(target, address, new),
-                Err(_) => bump(Counter::OutUnreadable),
+                Err(_) => lose(target.element, Counter::OutUnreadable),
             }
         }
     } else {
@@ -132,11 +129,7 @@ pub fn leave(ctx: &RetProbeContext) -> u32 {
 /// `free(ptr)` is entered: its block goes before the allocator can hand the address out again.
 #[inline(always)]
 pub fn free(ctx: &ProbeContext) -> u32 {
-    let Some(control) = tracing() else { return 0 };
-    let target = u64::from(control.tgid);
-    bump(Counter::HitsFree);
-    let Some(index) = threads::of(bpf_get_current_pid_tgid() as u32) else { return 0 };
-    let Some(slot) = threads::slot(index) else { return 0 };
+    let Some(Hit { target, slot, .. }) = threads::hit(Counter::HitsFree) else { return 0 };
     let started = sample(slot);
     // SAFETY: the helper reads the cookie of the attachment that this context belongs to.
     let cookie = SiteCookie(unsafe { generated::bpf_get_attach_cookie(ctx.regs.cast()) });
@@ -148,56 +141,72 @@ pub fn free(ctx: &ProbeContext) -> u32 {
     if pointer == 0 {
         bump(Counter::FreesOfNull);
     } else if let Some(block) = blocks::take(target, pointer) {
-        account::freed(block, account::now_ns());
+        account::freed(target, block, account::now_ns());
+    } else if is_repeated_free(slot.freed_pointer, slot.freed_sp, pointer, entry.sp) {
+        bump(Counter::Nested);
     } else {
-        bump(Counter::FreesUnknown);
+        unknown(target, Counter::FreesUnknown);
     }
+    slot.freed_pointer = pointer;
+    slot.freed_sp = entry.sp;
     finish_sample(started);
     0
 }
 
 #[inline(always)]
-fn allocated(target: u64, address: u64, block: Block) {
+fn allocated(target: Counted, address: u64, block: Block) {
     if address == 0 || can_only_fail(block.size) {
-        bump(Counter::Failed);
+        lose(target.element, Counter::Failed);
     } else if account::put(target, address, block) {
-        account::allocated(block);
+        account::allocated(target, block);
     }
 }
 
 #[inline(always)]
-fn reallocated(target: u64, slot: &ThreadSlot, new: Block, returned: u64) {
+fn reallocated(target: Counted, slot: &ThreadSlot, new: Block, returned: u64) {
     let old_known = slot.old_known != 0;
     let old = old_block(slot);
     match realloc_outcome(slot.pointer, new.size, returned) {
         ReallocOutcome::Failed => {
-            bump(Counter::Failed);
+            lose(target.element, Counter::Failed);
             if old_known {
                 account::put_back(target, slot.pointer, &old);
             }
         }
-        ReallocOutcome::Freed if old_known => account::freed(old, new.born_ns),
-        ReallocOutcome::Freed => bump(Counter::FreesUnknown),
+        ReallocOutcome::Freed if old_known => account::freed(target, old, new.born_ns),
+        ReallocOutcome::Freed => unknown(target, Counter::FreesUnknown),
         ReallocOutcome::Allocated => allocated(target, returned, new),
         ReallocOutcome::Moved | ReallocOutcome::Resized if old_known => {
             bump(Counter::Reallocs);
             if account::put(target, returned, new) {
-                account::moved(old, new);
+                account::moved(target, old, new);
             } else {
-                account::freed(old, new.born_ns);
+                account::freed(target, old, new.born_ns);
             }
         }
         ReallocOutcome::Moved | ReallocOutcome::Resized => {
-            bump(Counter::ReallocsUnknown);
+            unknown(target, Counter::ReallocsUnknown);
             allocated(target, returned, new);
         }
+    }
+}
+
+/// Counts the end of a block that the trace does not know: in a forked process, one of its parent's.
+#[inline(always)]
+fn unknown(target: Counted, counter: Counter) {
+    // SAFETY: an element of the table of targets.
+    let is_inherited = unsafe { (*target.element).flags } & target_flags::INHERITED != 0;
+    if is_inherited {
+        lose(target.element, Counter::FreesInherited);
+    } else {
+        lose(target.element, counter);
     }
 }
 
 /// Whether an entry while a call is in flight begins an outermost call; the call that it replaces, if so, is closed. A jump
 /// from one traced function to another brings `return_hits` further return hits.
 #[inline(never)]
-fn is_outermost(target: u64, slot: &mut ThreadSlot, sp: u64, return_hits: u32) -> bool {
+fn is_outermost(target: Counted, slot: &mut ThreadSlot, sp: u64, return_hits: u32) -> bool {
     if is_from_before_a_pause(slot) {
         abandon(target, slot);
         return true;
@@ -239,8 +248,8 @@ pub fn call(slot: &ThreadSlot) -> CallInFlight {
 
 /// A call in flight whose return will never be seen.
 #[inline(never)]
-fn abandon(target: u64, slot: &mut ThreadSlot) {
-    bump(Counter::LostReturns);
+fn abandon(target: Counted, slot: &mut ThreadSlot) {
+    lose(target.element, Counter::LostReturns);
     slot.in_flight = 0;
     slot.tail_calls = 0;
     if slot.old_known != 0 {
@@ -253,25 +262,18 @@ fn abandon(target: u64, slot: &mut ThreadSlot) {
 /// anywhere on its stack by now.
 #[inline(always)]
 pub fn is_from_before_a_pause(slot: &ThreadSlot) -> bool {
-    slot.in_flight != 0 && control().is_some_and(|control| control.n_pauses != slot.n_pauses)
+    slot.in_flight != 0 && n_pauses() != slot.n_pauses
+}
+
+#[inline(always)]
+pub fn n_pauses() -> u32 {
+    control().map_or(0, |control| control.n_pauses)
 }
 
 /// The block that a reallocation in flight has taken out of the table; meaningless when it has not.
 #[inline(always)]
 fn old_block(slot: &ThreadSlot) -> Block {
     Block { size: slot.old_size, born_ns: slot.old_born_ns, stack: slot.old_stack, _pad: 0 }
-}
-
-/// The control block; `None` while nothing is traced. The kernel fires a probe that is bound to a process in its
-/// address space only, so the current process need not be compared (a vfork child allocates from its parent's heap).
-#[inline(always)]
-pub fn tracing() -> Option<&'static Control> {
-    let control = control()?;
-    if control.tgid == 0 {
-        bump(Counter::HitsPaused);
-        return None;
-    }
-    Some(control)
 }
 
 /// The time, in one of `sample_mask + 1` runs of a thread; else 0.

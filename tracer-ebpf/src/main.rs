@@ -1,6 +1,7 @@
 //! The BPF programs of `memtrace-bpf`, one object. Entry points only; each hands over to the module that knows the matter.
 //!
-//! A call is paired in [`alloc`], its stack walked and stored in [`stack`], its bytes counted in [`account`].
+//! A hit is told whose it is in [`threads`] and [`targets`], a call is paired in [`alloc`], its stack walked and stored in [`stack`], its
+//! bytes counted in [`account`].
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch, core_intrinsics)]
@@ -17,6 +18,8 @@ mod process;
 mod ranges;
 mod regs;
 mod stack;
+mod targets;
+mod task;
 mod threads;
 
 use aya_ebpf::{
@@ -89,6 +92,12 @@ pub fn leave_mapping(ctx: RetProbeContext) -> u32 {
 #[uprobe]
 pub fn libraries_changed(ctx: ProbeContext) -> u32 {
     process::libraries_changed(&ctx)
+}
+
+/// A process or a thread is made.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn process_fork(ctx: RawTracePointContext) -> i32 {
+    process::fork(&ctx)
 }
 
 /// A thread ends: its slot is free again.

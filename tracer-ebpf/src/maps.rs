@@ -1,4 +1,4 @@
-//! All maps. Sizes given here are the smallest; the loader sets `max_entries` from the target and the options.
+//! All maps. Sizes given here are the smallest; the loader sets `max_entries` from the targets and the options.
 
 use aya_ebpf::{
     macros::map,
@@ -7,10 +7,10 @@ use aya_ebpf::{
 use tracer_common::{
     abi::{
         Block, BlockKey, Bucket, Control, Cursors, Mapping, ScopeTotals, StackRecord, StackSlot, StackThread,
-        StackTotals, ThreadSlot,
+        StackTotals, Target, TargetRef, ThreadSlot,
     },
     counters::COUNTER_WORDS,
-    limits::{EVENTS_BYTES, MAX_MAPPINGS, MAX_RULES, PC_CACHE_SLOTS},
+    limits::{EVENTS_BYTES, MAX_CGROUPS, MAX_MAPPINGS, MAX_RULES, PC_CACHE_SLOTS},
     ranges::RangeCalls,
     unwind::{PackedRule, UnwindRow},
 };
@@ -22,30 +22,45 @@ const MMAPABLE: u32 = 1 << 10;
 #[map]
 pub static CONTROL: Array<Control> = Array::with_max_entries(1, MMAPABLE);
 
-/// One element: allocation cursors of the stack tables. Writer: programs. Reader: programs, loader.
+/// One element: what is handed out next, and what is free again. Writer and reader: programs, loader (atomics).
 #[map]
 pub static CURSORS: Array<Cursors> = Array::with_max_entries(1, MMAPABLE);
 
+/// target number → process that is counted. Writer: programs, loader. Reader: every program, loader. Entries: as many numbers as the
+/// loader allows; 0 is none.
+#[map]
+pub static TARGETS: Array<Target> = Array::with_max_entries(2, MMAPABLE);
+
+/// tgid → target that the process belongs to. Writer: programs, loader. Reader: programs, at a thread's first hit. Entries: twice the
+/// targets, as processes that share another's memory have one too. Preallocated: an insert cannot fail for want of memory.
+#[map]
+pub static TARGET_OF: HashMap<u32, TargetRef> = HashMap::with_max_entries(4, 0);
+
+/// cgroup id (v2) → its level below the root: the scope. Writer: loader. Reader: programs, at a process's first hit.
+#[map]
+pub static SCOPE_CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(MAX_CGROUPS, 0);
+
 /// tid (open addressing from `tid & mask`) → thread state. Writer and reader: the thread itself; released at thread exit.
-/// Entries: a power of two of at least four times the target's threads.
+/// Entries: a power of two of at least four times the targets' threads.
 #[map]
 pub static THREADS: Array<ThreadSlot> = Array::with_max_entries(64, MMAPABLE);
 
-/// hash of an address → bucket of live blocks. Writer: programs. Reader: programs, loader (ages). Entries: so that one and a half
+/// hash of target and address → bucket of live blocks. Writer: programs; loader, where a target has ended. Reader: both. Entries: so that one and a half
 /// times `--max-live-blocks` fit. Preallocated: an insert cannot fail for want of memory in the middle of a burst.
 #[map]
 pub static BLOCKS: Array<Bucket> = Array::with_max_entries(1, MMAPABLE);
 
-/// (target, address) → live block, for the few that fit neither of their two buckets. Writer: programs. Reader: programs, loader.
+/// (target, address) → live block, for the few that fit neither of their two buckets. Writer and reader: as of `BLOCKS`.
 /// Entries: a sixteenth of `--max-live-blocks`.
 #[map]
 pub static SPILLED_BLOCKS: HashMap<BlockKey, Block> = HashMap::with_max_entries(1, 0);
 
-/// hash → stack id (open addressing, insert only). Writer and reader: programs. Entries: twice the stacks, a power of two.
+/// hash → stack id (open addressing). Writer: programs; loader, where a target has ended. Reader: programs. Entries: twice the
+/// stacks, a power of two.
 #[map]
 pub static STACK_INDEX: Array<StackSlot> = Array::with_max_entries(64, MMAPABLE);
 
-/// stack id → where its frames lie. Writer: programs, once per id. Reader: loader.
+/// stack id → whose it is and where its frames lie. Writer: programs, once per id; loader, where a target has ended. Reader: loader.
 #[map]
 pub static STACKS: Array<StackRecord> = Array::with_max_entries(64, MMAPABLE);
 
@@ -62,16 +77,16 @@ pub static FRAMES: Array<u64> = Array::with_max_entries(64, MMAPABLE);
 #[map]
 pub static TOTALS: Array<StackTotals> = Array::with_max_entries(64, MMAPABLE);
 
-/// One element: the scope's current bytes, peak and epoch. Writer: programs (atomics). Reader: loader.
+/// One element: current bytes and peak of all targets together, number of blocks. Writer: programs, loader (atomics). Reader: both.
 #[map]
 pub static SCOPE: Array<ScopeTotals> = Array::with_max_entries(1, MMAPABLE);
 
-/// Two halves of `MAX_MAPPINGS`: the target's executable mappings, sorted. Writer: loader (the half not in force). Reader: walk.
+/// Executable mappings: each target's list is a sorted range. Writer: loader (ranges that no list in force has). Reader: walk.
 #[map]
 pub static MAPPINGS: Array<Mapping> = Array::with_max_entries(2 * MAX_MAPPINGS, MMAPABLE);
 
-/// Unwind rows of all modules, each module's a sorted range. Writer: loader (append only). Reader: walk. Entries: what the target's
-/// modules need and room for libraries that it opens later.
+/// Unwind rows of all modules, each module's a sorted range. Writer: loader (append only). Reader: walk. Entries: what the targets'
+/// modules need and room for libraries that they open later.
 #[map]
 pub static ROWS: Array<UnwindRow> = Array::with_max_entries(64, MMAPABLE);
 
@@ -79,7 +94,7 @@ pub static ROWS: Array<UnwindRow> = Array::with_max_entries(64, MMAPABLE);
 #[map]
 pub static RULES: Array<PackedRule> = Array::with_max_entries(MAX_RULES, MMAPABLE);
 
-/// pc → rule, direct mapped. `check` binds pc, generation and rule together, so that a torn entry never matches.
+/// pc and list of mappings → rule, direct mapped. `check` binds pc, list and rule together, so that a torn entry never matches.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct PcCacheEntry {
@@ -91,9 +106,12 @@ pub struct PcCacheEntry {
 #[map]
 pub static PC_CACHE: Array<PcCacheEntry> = Array::with_max_entries(PC_CACHE_SLOTS, 0);
 
-/// Code pages already reported as unknown, by hash of the page: one notice a page is enough.
+/// Code pages already reported as unknown, by hash of target and page: one notice a page is enough.
 #[map]
-pub static UNKNOWN_PAGES: Array<u64> = Array::with_max_entries(64, 0);
+pub static UNKNOWN_PAGES: Array<u64> = Array::with_max_entries(UNKNOWN_SLOTS, 0);
+
+/// A power of two.
+pub const UNKNOWN_SLOTS: u32 = 1024;
 
 /// One element: all counters (index: `Counter`). Writer: programs. Reader: loader (sums over CPUs).
 #[map]

@@ -1,21 +1,22 @@
 //! Calls that change mappings: noted at their entry, told to the loader at their return. What they come to is the loader's model.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated},
+    helpers::{bpf_probe_read_user, generated},
     programs::{ProbeContext, RetProbeContext},
 };
 use tracer_common::{
-    abi::{NO_STACK, ThreadSlot},
+    abi::{Target, ThreadSlot},
     counters::Counter,
     pairing::{EntryDecision, is_trampoline, on_entry, same_sp},
-    ranges::{INSIDE_ALLOCATOR, RangeCall, RangeCalls, RangeEvent, RangeFunction, gives_back},
+    ranges::{ENDED, FORKED, INSIDE_ALLOCATOR, RangeCall, RangeCalls, RangeEvent, RangeFunction, gives_back},
 };
 
 use crate::{
     account, alloc,
     counters::bump,
-    maps::{RANGE_CALLS, RANGE_EVENTS},
-    stack, threads,
+    maps::{RANGE_CALLS, RANGE_EVENTS, TARGETS, control},
+    stack,
+    threads::{self, Hit},
 };
 
 /// Sets stacks of this domain apart from those of the heap: a chain of both is two stacks.
@@ -24,136 +25,168 @@ const DOMAIN_SEED: u64 = 0x6D6D_6170_646F_6D61;
 /// A function that changes mappings is entered; the attach cookie tells which.
 #[inline(always)]
 pub fn enter(ctx: &ProbeContext) -> u32 {
-    let Some(control) = alloc::tracing() else { return 0 };
-    bump(Counter::HitsMapping);
+    let Some(hit) = threads::hit(Counter::HitsMapping) else { return 0 };
     // SAFETY: the helper reads the cookie of the attachment that this context belongs to.
     let cookie = unsafe { generated::bpf_get_attach_cookie(ctx.regs.cast()) };
     let Some(function) = RangeFunction::from_u32(cookie as u32) else { return 0 };
     // SAFETY: the context of a uprobe program is the `pt_regs` of the interrupted thread.
     let regs = unsafe { &*ctx.regs };
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.rcx, regs.r8];
-    let changes_nothing = match function {
+    let is_idle = match function {
         // The question where the data segment ends.
         RangeFunction::Brk => args[0] == 0,
         RangeFunction::Madvise => !gives_back(args[2]),
         _ => false,
     };
-    if changes_nothing {
+    if is_idle {
+        bump(Counter::MappingsIdle);
         return 0;
     }
-    let tid = bpf_get_current_pid_tgid() as u32;
-    let Some(index) = threads::of(tid) else { return 0 };
-    let (Some(slot), Some(calls)) = (threads::slot(index), calls(index)) else { return 0 };
-    if calls.tid != tid || calls.n_pauses != control.n_pauses {
+    let Some(calls) = calls(hit.index) else { return 0 };
+    let n_pauses = alloc::n_pauses();
+    if calls.tid != hit.slot.tid || calls.serial != hit.slot.serial || calls.n_pauses != n_pauses {
         // Another thread's, or from before the probes were taken away.
-        calls.tid = tid;
-        calls.n_pauses = control.n_pauses;
+        calls.tid = hit.slot.tid;
+        calls.serial = hit.slot.serial;
+        calls.n_pauses = n_pauses;
         calls.outer.function = 0;
     }
-    let sp = regs.rsp;
-    let now_ns = account::now_ns();
+    let (sp, entered_ns, function) = (regs.rsp, account::now_ns(), function as u16);
     if calls.outer.function != 0 {
         if sp < calls.outer.entry_sp {
             let RangeCall { stack, flags, .. } = calls.outer;
-            calls.inner =
-                RangeCall { entry_sp: sp, entered_ns: now_ns, args, function: function as u32, stack, flags, _pad: 0 };
+            calls.inner = RangeCall { entry_sp: sp, entered_ns, args, function, stack, flags };
             return 0;
         }
         if sp == calls.outer.entry_sp && is_trampoline(return_address(sp)) {
+            // It jumped here as its last act.
+            bump(Counter::MappingsNested);
             calls.outer.args = args;
-            calls.outer.function = function as u32;
+            calls.outer.function = function;
             return 0;
         }
         bump(Counter::MappingReturnsLost);
     }
-    let is_inside = is_inside_allocator(slot, sp);
-    let mut stack = NO_STACK;
-    if is_inside {
-        bump(Counter::Nested);
-    } else if function.maps() {
-        let mut walk = stack::walk(index, sp, regs.rbp);
+    let is_inside = is_inside_allocator(hit.slot, sp);
+    let mut stack = 0;
+    if !is_inside && RangeFunction::from_u32(u32::from(function)).is_some_and(RangeFunction::maps) {
+        let mut walk = stack::walk(&hit, sp, regs.rbp);
         walk.hash ^= DOMAIN_SEED;
-        stack = stack::id_of(&walk);
+        stack = stack::id_of(&walk, hit.target.number);
     }
     calls.inner.function = 0;
     calls.inner_function = 0;
-    calls.outer = RangeCall {
-        entry_sp: sp,
-        entered_ns: now_ns,
-        args,
-        function: function as u32,
-        stack,
-        flags: if is_inside { INSIDE_ALLOCATOR } else { 0 },
-        _pad: 0,
-    };
+    let flags = if is_inside { INSIDE_ALLOCATOR } else { 0 };
+    calls.outer = RangeCall { entry_sp: sp, entered_ns, args, function, stack, flags };
     0
 }
 
 /// A function that changes mappings returns.
 #[inline(always)]
 pub fn leave(ctx: &RetProbeContext) -> u32 {
-    if alloc::tracing().is_none() {
+    let Some(Hit { slot, index, .. }) = threads::hit(Counter::HitsMappingReturn) else { return 0 };
+    let Some(calls) = calls(index) else { return 0 };
+    if calls.tid != slot.tid || calls.serial != slot.serial || calls.outer.function == 0 {
         return 0;
     }
-    bump(Counter::HitsMappingReturn);
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let Some(index) = threads::of(pid_tgid as u32) else { return 0 };
-    let Some(calls) = calls(index) else { return 0 };
     // SAFETY: the context of a uretprobe program is the `pt_regs` at the return.
     let regs = unsafe { &*ctx.regs };
     let result = regs.rax;
     let entry_sp = regs.rsp.wrapping_sub(8);
-    if calls.tid != pid_tgid as u32 {
-        return 0;
-    }
-    let call = if calls.outer.function != 0 && calls.inner.function != 0 && calls.inner.entry_sp == entry_sp {
-        calls.inner_function = calls.inner.function;
-        calls.inner_result = result;
-        calls.inner_address = calls.inner.args[0];
+    if calls.inner.function != 0 && calls.inner.entry_sp == entry_sp {
+        let call = calls.inner;
         calls.inner.function = 0;
-        RangeCall { function: calls.inner_function, ..calls.inner }
-    } else if calls.outer.entry_sp == entry_sp && calls.outer.function != 0 {
+        calls.inner_function = u32::from(call.function);
+        calls.inner_result = result;
+        calls.inner_address = call.args[0];
+        tell(&call, result, slot);
+    } else if calls.outer.entry_sp == entry_sp {
         let call = calls.outer;
         let is_told = calls.is_told(result);
         calls.outer.function = 0;
         if is_told {
-            bump(Counter::Nested);
-            return 0;
+            bump(Counter::MappingsNested);
+        } else {
+            tell(&call, result, slot);
         }
-        call
-    } else {
-        // The second return of a call that ended in a jump, or the return of a call that changes nothing.
-        return 0;
-    };
-    tell(&call, result, (pid_tgid >> 32) as u32);
+    }
+    // Else the second return of a call that ended in a jump, or the return of one that changes nothing.
     0
 }
 
-/// Puts a finished call into the ring buffer; lost ones are counted.
+/// Tells of a finished call.
 #[inline(always)]
-fn tell(call: &RangeCall, result: u64, target: u32) {
-    let Some(function) = RangeFunction::from_u32(call.function) else { return };
-    if function.failed(result) {
-        bump(Counter::Failed);
+fn tell(call: &RangeCall, result: u64, slot: &ThreadSlot) {
+    if RangeFunction::from_u32(u32::from(call.function)).is_none_or(|function| function.failed(result)) {
+        bump(Counter::MappingsFailed);
         return;
     }
+    let RangeCall { args, entered_ns, stack, function, flags, .. } = *call;
     let event = RangeEvent {
-        args: call.args,
+        args,
         result,
-        entered_ns: call.entered_ns,
+        entered_ns,
         returned_ns: account::now_ns(),
-        target,
-        function: call.function,
-        stack: call.stack,
-        flags: call.flags,
+        serial: slot.serial,
+        target: slot.target,
+        stack,
+        function,
+        flags,
     };
-    match RANGE_EVENTS.reserve::<RangeEvent>(0) {
-        Some(mut entry) => {
-            entry.write(event);
-            entry.submit(0);
+    if put(event) {
+        bump(Counter::MappingsTold);
+        if flags & INSIDE_ALLOCATOR != 0 {
+            bump(Counter::MappingsOfAllocators);
         }
-        None => bump(Counter::MappingsLost),
     }
+}
+
+/// A target was forked from the one with this number: its calls come after this, and its parent's earlier ones before.
+#[inline(always)]
+pub fn forked(parent: u32, child: u32) {
+    if let (Some(parent), Some(child)) = (TARGETS.get_ptr_mut(parent), TARGETS.get_ptr_mut(child)) {
+        // SAFETY: elements of the table of targets.
+        unsafe { life(FORKED, child, u64::from((*parent).serial)) };
+    }
+}
+
+/// A target has ended.
+#[inline(always)]
+pub fn ended(target: *mut Target) {
+    life(ENDED, target, 0);
+}
+
+#[inline(always)]
+fn life(what: u16, target: *mut Target, argument: u64) {
+    if control().is_none_or(|control| control.follow_mappings == 0) {
+        return;
+    }
+    // SAFETY: an element of the table of targets.
+    let serial = unsafe { (*target).serial };
+    let now_ns = account::now_ns();
+    put(RangeEvent {
+        args: [argument, 0, 0, 0, 0],
+        result: 0,
+        entered_ns: now_ns,
+        returned_ns: now_ns,
+        serial,
+        target: 0,
+        stack: 0,
+        function: what,
+        flags: 0,
+    });
+}
+
+/// Puts an event into the ring buffer; `false` (and counted) when it is full.
+#[inline(always)]
+fn put(event: RangeEvent) -> bool {
+    let Some(mut entry) = RANGE_EVENTS.reserve::<RangeEvent>(0) else {
+        bump(Counter::MappingsLost);
+        return false;
+    };
+    entry.write(event);
+    entry.submit(0);
+    true
 }
 
 /// Whether an allocator call in flight makes the call, by running deeper on the stack or by a jump as its last act.

@@ -1,5 +1,8 @@
 //! Loader, symbolizer and reports of `memtrace-bpf`. The modules stand in the order in which data passes them.
 
+pub mod text;
+
+pub mod scope;
 pub mod target;
 
 pub mod plan;

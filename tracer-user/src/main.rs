@@ -10,12 +10,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use cli::{Action, Offline, Target};
 use tracer_user::{
     offline::{self, Gate, GateOptions},
     options::{JsonTarget, RecordOptions, SessionOptions},
     plan,
+    scope::Scope,
     session::{self, Ended, SpawnError},
     target::{Process, host},
 };
@@ -65,8 +66,9 @@ fn live(action: Action) -> ExitCode {
 
 fn act(action: Action) -> anyhow::Result<ExitCode> {
     match action {
-        Action::Attach { pid, mut options } => {
+        Action::Attach { mut options } => {
             set_up(&options);
+            let [Scope::Pid(pid)] = options.scopes[..] else { bail!("not yet: only one --pid is traced") };
             if options.interval.is_none() && io::stdout().is_terminal() && io::stderr().is_terminal() {
                 options.interval = Some(TERMINAL_INTERVAL);
             }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 pub use crate::snapshot::Domains;
-use crate::{plan::AllocatorSpec, snapshot::Domain};
+use crate::{plan::AllocatorSpec, scope::Scope, snapshot::Domain};
 
 /// What statistics are grouped by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -228,6 +228,13 @@ pub struct RecordOptions {
 /// How a session runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionOptions {
+    /// Which processes are traced: what any of these selects. Of `run` none: it traces its child.
+    pub scopes: Vec<Scope>,
+    /// Whether processes that a traced one starts are traced too; `None`: as the scopes have it.
+    pub follow_children: Option<bool>,
+    /// Probes are everyone's and the kernel's side filters, so that a process that joins is traced from its first
+    /// allocation; others pay a trap a call.
+    pub from_first_allocation: bool,
     /// End after this time.
     pub duration: Option<Duration>,
     /// Time between refreshed reports.

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// A crate, and the only place that may use it.
-const OWNED_CRATES: [(&str, &str); 7] = [
+const OWNED_CRATES: [(&str, &str); 10] = [
     ("aya", "bpf/"),
     ("aya_log", "bpf/"),
     ("blazesym", "symbolize/"),
@@ -14,11 +14,16 @@ const OWNED_CRATES: [(&str, &str); 7] = [
     ("clap_complete", "cli/"),
     ("clap_mangen", "cli/"),
     ("quick_junit", "report/"),
+    ("hyper", "scope/"),
+    ("hyper_util", "scope/"),
+    ("http_body_util", "scope/"),
 ];
 
 /// A place, and the names that it must not use: everything stays addresses below `symbolize`, nothing above `snapshot`
 /// knows BPF, and a report is a function of its snapshot.
-const FORBIDDEN: [(&str, &[&str]); 11] = [
+const FORBIDDEN: [(&str, &[&str]); 13] = [
+    ("text/", &["target", "scope", "plan", "symbolize", "analysis", "report", "session", "bpf"]),
+    ("scope/", &["plan", "symbolize", "analysis", "report", "session", "bpf"]),
     ("target/", &["symbolize", "analysis", "report", "session", "bpf"]),
     ("plan/", &["symbolize", "analysis", "report", "session", "bpf"]),
     ("unwind/", &["symbolize", "analysis", "report", "session", "bpf"]),

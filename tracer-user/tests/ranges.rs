@@ -221,7 +221,7 @@ proptest! {
             compare(&ranges, &truth)?;
             compare_peak(&ranges, &truth)?;
         }
-        prop_assert_eq!(ranges.get(PROCESS).map_or(0, |process| process.space.noted().missed_unmaps), 0);
+        prop_assert_eq!(ranges.get(PROCESS).map_or(0, |process| process.noted.missed_unmaps), 0);
     }
 
     /// Calls of several threads took effect in the order of `steps`; each was entered some time before and returned some time after.
@@ -273,7 +273,7 @@ proptest! {
             ranges.apply(PROCESS, call);
         }
         compare(&ranges, &truth)?;
-        prop_assert_eq!(ranges.get(PROCESS).map_or(0, |process| process.space.noted().missed_unmaps), 0);
+        prop_assert_eq!(ranges.get(PROCESS).map_or(0, |process| process.noted.missed_unmaps), 0);
     }
 }
 
@@ -366,13 +366,12 @@ fn an_unmapping_that_no_call_told_is_counted() {
     ranges.apply(PROCESS, &call(map(0x10000, 0x4000), 1, 0, 1));
     // By a raw system call it was unmapped; the kernel hands a part of it out again.
     ranges.apply(PROCESS, &call(map(0x11000, 0x1000), 2, 5, 6));
-    let space = &ranges.get(PROCESS).expect("it has mapped something").space;
-    assert_eq!(space.noted().missed_unmaps, 1);
+    assert_eq!(ranges.get(PROCESS).expect("it has mapped something").noted.missed_unmaps, 1);
     let all = totals(&ranges, PROCESS);
     assert_eq!((all.current_bytes, all.current_count), (0x4000, 2), "the rest may be there still");
     // An unmapping entered later is of something else.
     ranges.apply(PROCESS, &call(Operation::Unmap { start: 0x10000, bytes: 0x4000 }, 0, 7, 8));
-    assert_eq!(ranges.get(PROCESS).expect("still there").space.noted().missed_unmaps, 1);
+    assert_eq!(ranges.get(PROCESS).expect("still there").noted.missed_unmaps, 1);
     assert_eq!(totals(&ranges, PROCESS).current_bytes, 0);
 }
 
@@ -382,7 +381,8 @@ fn a_forked_process_unmaps_its_own_memory_only() {
     let mut ranges = Ranges::default();
     ranges.set_break(PROCESS, 0x1000);
     ranges.apply(PROCESS, &call(map(0x10000, 0x4000), 1, 0, 1));
-    assert_eq!(ranges.forked(PROCESS, child), (0x4000, 1));
+    ranges.forked(PROCESS, child);
+    assert_eq!(ranges.get(child).expect("forked").inherited, (0x4000, 1));
     ranges.apply(child, &call(Operation::Unmap { start: 0x10000, bytes: 0x1000 }, 0, 2, 3));
     ranges.apply(child, &call(Operation::Break { end: 0x3000 }, 3, 4, 5));
     assert_eq!(totals(&ranges, PROCESS).current_bytes, 0x4000);
@@ -390,8 +390,10 @@ fn a_forked_process_unmaps_its_own_memory_only() {
     assert_eq!((own.current_bytes, own.allocated_bytes, own.freed_bytes), (0x2000, 0x2000, 0));
     assert_eq!(ranges.get(child).expect("forked").space.inherited(), (0x3000, 1));
     assert_eq!(ranges.peak_bytes(), 0x6000, "of both together");
-    let ended = ranges.ended(child).expect("forked");
-    assert_eq!(ended.account.totals().current_bytes, 0x2000);
+    ranges.ended(child);
+    ranges.apply(child, &call(map(0x90000, 0x9000), 3, 6, 7));
+    assert_eq!(ranges.current_bytes(), 0x4000, "what has ended holds nothing");
+    assert_eq!(ranges.remove(child).expect("forked").account.totals().current_bytes, 0x2000, "but did at its end");
     assert!(ranges.get(child).is_none());
 }
 
@@ -409,6 +411,6 @@ fn memory_that_is_not_known_is_not_counted_when_it_is_moved() {
     ranges.apply(PROCESS, &call(remap, 1, 0, 1));
     ranges.apply(PROCESS, &call(Operation::Break { end: 0x9000 }, 1, 2, 3));
     assert_eq!(totals(&ranges, PROCESS), Totals::default());
-    let noted = ranges.get(PROCESS).expect("it has called").space.noted();
+    let noted = ranges.get(PROCESS).expect("it has called").noted;
     assert_eq!((noted.remaps_unknown, noted.breaks_unknown), (1, 1));
 }

@@ -1,12 +1,12 @@
 //! Unwind rows of files that are broken, stripped or unusual: what was understood, plus counted problems.
 
-use std::{fs, process::Command, time::Duration, time::Instant};
+use std::{fs, path::Path, process::Command, time::Duration, time::Instant};
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use proptest::prelude::*;
 use tracer_common::unwind::RuleKind;
 use tracer_user::unwind::{
-    ModuleRows, Problem, RowsError, module_rows,
+    ModuleRows, Problem, RowsError, module_rows, module_rows_with,
     rows::{MAX_CFI_BYTES, MAX_ROWS_PER_MODULE},
     vdso::vdso_rows,
 };
@@ -83,33 +83,58 @@ fn glibcs_thread_entries_and_signal_trampoline_have_their_kinds() {
     assert!(matches!(of_kind(RuleKind::SignalFrame)[..], [(_, rule)] if rule.cfa_off == 0));
 }
 
+/// A function whose frame only unwind information describes: GCC realigns its stack by way of r10.
+fn build_realigned(dir: &Path, flags: &[&str]) -> Vec<u8> {
+    let (source, program) = (dir.join("a.c"), dir.join("a"));
+    fs::write(
+        &source,
+        "#include <alloca.h>\n\
+         __attribute__((noipa)) void sink(void *a, void *b) { *(char *)a = *(char *)b; }\n\
+         void realigned(int a, int b, int c, int d, int e, int f, int g) {\n\
+             _Alignas(64) char buffer[64]; for (int i = 0; i < g; i++) sink(buffer, alloca(i + a)); }\n\
+         int main(void) { realigned(1, 2, 3, 4, 5, 6, 7); return 0; }",
+    )
+    .expect("write source");
+    run(Command::new("gcc").args(["-O1", "-fno-inline", "-o"]).args([&program, &source]).args(flags));
+    fs::read(program).expect("read program")
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().expect("start").success(), "{command:?}");
+}
+
+fn is_described(module: &ModuleRows) -> bool {
+    module.rows.iter().any(|(_, rule)| rule.kind == RuleKind::DerefRbp)
+}
+
 /// A program whose functions only `.debug_frame` describes, compressed.
 #[test]
 fn debug_frame_fills_what_eh_frame_leaves_out() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let (source, program) = (dir.path().join("a.c"), dir.path().join("a"));
-    fs::write(
-        &source,
-        "int pushes(int n) { volatile int a[20]; a[n] = n; return a[0]; } int main(void) { return pushes(3); }",
-    )
-    .expect("write source");
-    let build = |flags: &[&str]| {
-        let status = Command::new("gcc").arg("-o").args([&program, &source]).args(flags).status().expect("run gcc");
-        assert!(status.success());
-        let elf = fs::read(&program).expect("read program");
-        let file = object::File::parse(&*elf).expect("parse ELF");
-        let main = file.symbols().find(|symbol| symbol.name() == Ok("main")).expect("main").address();
-        let module = module_rows(&elf).expect("rows");
-        let rule = module.lookup((main - module.base_vaddr) as u32).expect("a row");
-        (elf, rule)
-    };
 
-    let (_, without) = build(&["-fno-asynchronous-unwind-tables"]);
-    let (elf, with) = build(&["-g", "-fno-asynchronous-unwind-tables", "-gz=zlib"]);
+    let without = build_realigned(dir.path(), &["-fno-asynchronous-unwind-tables"]);
+    let with = build_realigned(dir.path(), &["-g", "-fno-asynchronous-unwind-tables", "-gz=zlib"]);
 
-    assert!(object::File::parse(&*elf).expect("parse ELF").section_by_name(".debug_frame").is_some());
-    assert_eq!(without.kind, RuleKind::None);
-    assert_eq!((with.kind, with.cfa_off), (RuleKind::Rsp, 8));
+    assert!(object::File::parse(&*with).expect("parse ELF").section_by_name(".debug_frame").is_some());
+    assert!(!is_described(&module_rows(&without).expect("rows")));
+    assert!(is_described(&module_rows(&with).expect("rows")));
+}
+
+#[test]
+fn the_debug_frame_of_a_debug_file_fills_likewise() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let with = build_realigned(dir.path(), &["-g", "-fno-asynchronous-unwind-tables"]);
+    let (program, debug, stripped) = (dir.path().join("a"), dir.path().join("a.debug"), dir.path().join("stripped"));
+    run(Command::new("objcopy").arg("--only-keep-debug").args([&program, &debug]));
+    run(Command::new("objcopy").arg("--strip-all").args([&program, &stripped]));
+    let (stripped, debug) = (fs::read(stripped).expect("read"), fs::read(debug).expect("read"));
+
+    let alone = module_rows(&stripped).expect("rows");
+    let helped = module_rows_with(&stripped, Some(&debug)).expect("rows");
+
+    assert!(alone.is_bare && !is_described(&alone));
+    assert_eq!(helped.rows, module_rows(&with).expect("rows").rows);
+    assert!(is_described(&helped));
 }
 
 #[test]

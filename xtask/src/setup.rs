@@ -13,8 +13,8 @@ use crate::{
     vm,
 };
 
-/// What the tests run: compilers, oracles, programs to trace, allocators, readers of exports.
-const TEST_PACKAGES: [&str; 21] = [
+/// What the tests run: compilers, oracles, programs to trace, allocators, readers of exports, containers.
+const TEST_PACKAGES: [&str; 24] = [
     "gcc",
     "g++",
     "libc6-dev",
@@ -36,6 +36,9 @@ const TEST_PACKAGES: [&str; 21] = [
     "golang-go",
     "chromium",
     "python3-jsonschema",
+    "docker.io",
+    "containerd",
+    "runc",
 ];
 
 /// What to set up.

@@ -5,30 +5,31 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_loop;
 use tracer_common::{
     abi::{EventKind, MAPPING_GENERATED, MappingList},
-    limits::{MAX_MAPPINGS, PC_CACHE_SLOTS},
+    limits::PC_CACHE_SLOTS,
     unwind::{PackedRule, RuleKind, UnwindRule},
 };
 
 use crate::{
-    maps::{MAPPINGS, PC_CACHE, PcCacheEntry, ROWS, RULES, UNKNOWN_PAGES},
-    process,
+    maps::{MAPPINGS, PC_CACHE, PcCacheEntry, ROWS, RULES, UNKNOWN_PAGES, UNKNOWN_SLOTS},
+    process, threads,
 };
 
 /// Odd, so that multiplication is a bijection; 2^64 / golden ratio.
 const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// The rule that holds at `pc`; `None` when no mapping covers it (the loader is told, once a page).
+/// The rule that holds at `pc`; `None` when no mapping of the list covers it (the loader is told, once a page). `seed` is the list's;
+/// `slot` is the thread's.
 #[inline(always)]
-pub fn rule_at(pc: u64, list: MappingList) -> Option<PackedRule> {
-    let key = list.cache_key(pc);
-    let slot = (pc.wrapping_mul(MIX) >> 40) as u32 & (PC_CACHE_SLOTS - 1);
-    let entry = PC_CACHE.get_ptr_mut(slot)?;
+pub fn rule_at(pc: u64, list: MappingList, seed: u64, slot: u32) -> Option<PackedRule> {
+    let key = pc ^ seed;
+    let at = (key.wrapping_mul(MIX) >> 40) as u32 & (PC_CACHE_SLOTS - 1);
+    let entry = PC_CACHE.get_ptr_mut(at)?;
     // SAFETY: a pointer into map memory. The two words may be torn by another thread's write; `check` finds that out.
     let PcCacheEntry { check, rule } = unsafe { entry.read_volatile() };
     if check == key ^ rule.wrapping_mul(MIX) {
         return Some(PackedRule(rule));
     }
-    let rule = search(pc, list)?;
+    let rule = search(pc, list, slot)?;
     // SAFETY: as above.
     unsafe { entry.write_volatile(PcCacheEntry { check: key ^ rule.0.wrapping_mul(MIX), rule: rule.0 }) };
     Some(rule)
@@ -41,15 +42,14 @@ struct Search {
 }
 
 #[inline(never)]
-fn search(pc: u64, list: MappingList) -> Option<PackedRule> {
-    let base = list.half() * MAX_MAPPINGS;
+fn search(pc: u64, list: MappingList, slot: u32) -> Option<PackedRule> {
     // The last mapping that starts at or below pc lies in [lo, hi).
-    let mut by_start = Search { key: pc, lo: base, hi: base.wrapping_add(list.len()) };
+    let mut by_start = Search { key: pc, lo: list.start(), hi: list.start().wrapping_add(list.len()) };
     // SAFETY: the callback's signature is what bpf_loop calls; the struct outlives the call. 2^12 mappings at most.
     unsafe { bpf_loop(13, halve_mappings as *mut c_void, (&raw mut by_start).cast(), 0) };
     let mapping = MAPPINGS.get(by_start.lo)?;
     if list.is_empty() || pc < mapping.start || pc >= mapping.end {
-        report_unknown(pc);
+        report_unknown(pc, list, slot);
         return None;
     }
     if mapping.kind == MAPPING_GENERATED {
@@ -99,16 +99,20 @@ unsafe extern "C" fn halve_rows(_n: u32, search: *mut Search) -> i64 {
     0
 }
 
-/// Tells the loader of code that no mapping covers: a library was opened, code was generated.
-fn report_unknown(pc: u64) {
-    let page = pc >> 12;
-    let Some(seen) = UNKNOWN_PAGES.get_ptr_mut((page.wrapping_mul(MIX) >> 40) as u32 & 63) else { return };
+/// Tells the loader of code that no mapping covers: a library was opened, code was generated. Of a target without mappings, once.
+fn report_unknown(pc: u64, list: MappingList, slot: u32) {
+    let Some(slot) = threads::slot(slot) else { return };
+    let page = if list.is_empty() { 0 } else { pc >> 12 };
+    // Pages have 36 bits at most; of a serial, 28 tell targets of one time apart.
+    let key = page ^ (u64::from(slot.serial) << 36);
+    let at = (key.wrapping_mul(MIX) >> 40) as u32 & (UNKNOWN_SLOTS - 1);
+    let Some(seen) = UNKNOWN_PAGES.get_ptr_mut(at) else { return };
     // SAFETY: a pointer into map memory; a race costs one more notice.
     unsafe {
-        if *seen == page {
+        if *seen == key {
             return;
         }
-        *seen = page;
+        *seen = key;
     }
-    process::notify(EventKind::UnknownCode, pc);
+    process::notify(EventKind::UnknownCode, slot.target, pc, 0);
 }

@@ -11,13 +11,19 @@ use tracer_common::{
 };
 
 use super::code;
-use crate::{bound, counters::bump, maps::control, threads};
+use crate::{
+    bound,
+    counters::bump,
+    maps::control,
+    threads::{self, Hit},
+};
 
 /// What a walk found; its frames lie in the thread's slot.
 #[repr(C)]
 pub struct Walk {
     regs: Regs,
-    /// Hash over the address chain, seeded with the target (and the thread, where threads are kept apart); finished with the end.
+    /// Hash over the address chain, seeded with the target's serial (and the thread, where threads are kept apart); finished with
+    /// the end.
     pub hash: u64,
     /// The first of the frames.
     pub return_address: u64,
@@ -26,30 +32,31 @@ pub struct Walk {
     /// How it ended: a [`StackEnd`].
     pub end: u32,
     list: MappingList,
+    /// What the list makes the pc cache's keys of.
+    seed: u64,
     /// 0: pc is a return address; [`FRAME_EXACT`]: pc is exact.
     exact: u64,
 }
 
 /// Walks the stack of a thread that stands at a function's entry: `sp` points at the return address.
 #[inline(always)]
-pub fn walk(slot: u32, sp: u64, bp: u64) -> Walk {
+pub fn walk(hit: &Hit, sp: u64, bp: u64) -> Walk {
+    // SAFETY: an element of the table of targets.
+    let list = MappingList(unsafe { (&raw const (*hit.target.element).mappings).read_volatile() });
     let mut walk = Walk {
         regs: Regs { pc: 0, sp: sp.wrapping_add(8), bp },
-        hash: 0,
+        hash: u64::from(hit.slot.serial),
         return_address: 0,
-        slot,
+        slot: hit.index,
         end: StackEnd::Depth as u32,
-        list: MappingList(0),
+        list,
+        seed: list.cache_seed(),
         exact: 0,
     };
     if let Some(control) = control() {
-        walk.list = MappingList(control.mappings);
-        walk.hash = u64::from(control.tgid);
-        if let Some(slot) = threads::slot(slot) {
-            walk.hash |= u64::from(slot.tid & control.tid_mask) << 32;
-        }
+        walk.hash |= u64::from(hit.slot.tid & control.tid_mask) << 32;
     }
-    if let Some(slot) = threads::slot(slot) {
+    if let Some(slot) = threads::slot(hit.index) {
         slot.chunk_base = 0;
         // Counted in map memory: a counter that starts as a known 0 makes the verifier walk every value.
         slot.n_frames = 0;
@@ -78,7 +85,7 @@ unsafe extern "C" fn frame(_n: u32, walk: *mut Walk) -> i64 {
     slot.n_frames = n_frames.wrapping_add(1);
     walk.hash = mix(walk.hash, pc);
     let lookup = if walk.exact == 0 { pc.wrapping_sub(1) } else { pc };
-    let Some(rule) = code::rule_at(lookup, walk.list) else {
+    let Some(rule) = code::rule_at(lookup, walk.list, walk.seed, walk.slot) else {
         walk.end = StackEnd::NoMapping as u32;
         return 1;
     };
@@ -172,6 +179,6 @@ fn count(end: u32) {
         StackEnd::NoRow => Counter::TruncatedNoRow,
         StackEnd::Unsupported => Counter::TruncatedUnsupported,
         StackEnd::ReadFailed => Counter::TruncatedReadFailed,
-        StackEnd::NoProgress => Counter::TruncatedNoProgress,
+        StackEnd::NoProgress | StackEnd::NotStored => Counter::TruncatedNoProgress,
     });
 }

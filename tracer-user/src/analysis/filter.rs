@@ -12,13 +12,13 @@ use thiserror::Error;
 
 use super::{
     frames::{Frames, NameAt, module_of},
-    glob::Glob,
     own_code::OwnCode,
 };
 use crate::{
     options::Filters,
     snapshot::{Module, Snapshot, Totals},
     symbolize::{Attribution, FrameName, Names, attribute::qualified_name, module_name},
+    text::glob::Glob,
 };
 
 /// What a frame without source file and without module is called, as in tracemalloc.

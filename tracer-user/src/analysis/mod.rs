@@ -6,7 +6,6 @@ pub mod check;
 pub mod diff;
 pub mod filter;
 mod frames;
-mod glob;
 mod groups;
 pub mod growth;
 mod order;

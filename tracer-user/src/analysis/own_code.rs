@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::glob::Glob;
 use crate::{
     snapshot::{Module, ModuleKind},
     symbolize::{Attribution, FrameName, NoSymbol, attribute::Fallback, module_name},
+    text::glob::Glob,
 };
 
 /// Where distributions install libraries (Filesystem Hierarchy Standard 3.0; the stores of Nix and Guix). `/usr/local` and `/opt`

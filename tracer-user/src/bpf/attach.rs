@@ -1,7 +1,10 @@
 //! Probe plan → attached probes.
 
 use std::{
+    error::Error,
+    io,
     num::NonZeroU32,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
@@ -15,16 +18,51 @@ use tracer_common::{
     cookie::{Shape, SiteCookie},
 };
 
-use super::kernel::Kernel;
+use super::{kernel::Kernel, trace_events::TraceEvents};
 
 /// Why a probe could not be attached.
 #[derive(Debug, Error)]
-#[error("failed to attach `{program}` at {path}+{offset:#x}")]
-pub struct AttachError {
-    program: &'static str,
-    path: PathBuf,
-    offset: u64,
-    source: Box<ProgramError>,
+pub enum AttachError {
+    /// At its place.
+    #[error("failed to attach `{program}` at {path}+{offset:#x}")]
+    Site {
+        /// The BPF program.
+        program: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Offset in the file.
+        offset: u64,
+        /// What the kernel said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// To one more process.
+    #[error("failed to attach {n_sites} probes to pid {pid}{}", descriptors(.source))]
+    Process {
+        /// The process.
+        pid: u32,
+        /// How many there are.
+        n_sites: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// There is no place to define trace events.
+    #[error("failed to open the kernel's trace events (needs CAP_SYS_ADMIN, or a tracefs that can be written)")]
+    TraceEvents(#[source] io::Error),
+}
+
+fn descriptors(error: &io::Error) -> &'static str {
+    if error.raw_os_error() == Some(libc::EMFILE) { " (one open file each; see `ulimit -Hn`)" } else { "" }
+}
+
+/// Whose calls a probe traps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// One process's; others pay nothing. To attach takes about 0.1 ms a probe, to take it away 0.1 s.
+    Process(u32),
+    /// Those of all processes that were named by [`Kernel::attach_process`]; others pay nothing.
+    Processes,
+    /// Those of every process that maps the file: others pay a trap a call.
+    Everyone,
 }
 
 /// One place of one file that a probe goes to.
@@ -47,25 +85,40 @@ pub(super) struct Site {
     path: PathBuf,
     offset: FileOffset,
     cookie: Option<SiteCookie>,
-    pid: u32,
+    reach: Reach,
     /// `None`: not attached.
-    link: Option<UProbeLinkId>,
+    link: Option<Link>,
+}
+
+impl Site {
+    fn is_return(&self) -> bool {
+        matches!(self.program, "leave" | "leave_mapping" | "empty_return")
+    }
+}
+
+/// What holds a probe.
+#[derive(Debug)]
+enum Link {
+    /// A perf event of its own.
+    Own(UProbeLinkId),
+    /// A trace event, in [`Kernel::trace_events`].
+    Event,
 }
 
 impl Kernel {
-    /// Attaches all of a file's probes for one process; while paused they are only remembered. Return probes come first: an entry
+    /// Attaches all of a file's probes; while paused they are only remembered. Return probes come first: an entry
     /// whose return is not probed would leave a call in flight.
     ///
     /// `path` must open the file for as long as probes may be attached again.
     ///
     /// # Errors
     /// The first probe that the kernel refused; those attached before it stay until the [`Kernel`] is dropped.
-    pub fn attach(&mut self, path: &Path, bindings: &[Binding], pid: u32) -> Result<(), AttachError> {
+    pub fn attach(&mut self, path: &Path, bindings: &[Binding], reach: Reach) -> Result<(), AttachError> {
         for binding in bindings.iter().filter(|binding| binding.return_probe) {
-            self.attach_one("leave", path, binding.offset, Some(binding.cookie), pid)?;
+            self.attach_one("leave", path, binding.offset, Some(binding.cookie), reach)?;
         }
         for binding in bindings {
-            self.attach_one(entry_program(binding.shape), path, binding.offset, Some(binding.cookie), pid)?;
+            self.attach_one(entry_program(binding.shape), path, binding.offset, Some(binding.cookie), reach)?;
         }
         Ok(())
     }
@@ -74,28 +127,28 @@ impl Kernel {
     ///
     /// # Errors
     /// The first probe that the kernel refused.
-    pub fn attach_exits(&mut self, path: &Path, exits: &[FileOffset], pid: u32) -> Result<(), AttachError> {
-        exits.iter().try_for_each(|exit| self.attach_one("leave", path, *exit, None, pid))
+    pub fn attach_exits(&mut self, path: &Path, exits: &[FileOffset], reach: Reach) -> Result<(), AttachError> {
+        exits.iter().try_for_each(|exit| self.attach_one("leave", path, *exit, None, reach))
     }
 
     /// Attaches the notice of opened libraries to the dynamic loader's `_dl_debug_state`.
     ///
     /// # Errors
     /// The kernel refused the probe.
-    pub fn attach_library_notice(&mut self, path: &Path, offset: FileOffset, pid: u32) -> Result<(), AttachError> {
-        self.attach_one("libraries_changed", path, offset, None, pid)
+    pub fn attach_library_notice(&mut self, path: &Path, offset: FileOffset, reach: Reach) -> Result<(), AttachError> {
+        self.attach_one("libraries_changed", path, offset, None, reach)
     }
 
     /// Attaches empty programs at the same sites: the floor of what probes cost.
     ///
     /// # Errors
     /// The first probe that the kernel refused.
-    pub fn attach_empty(&mut self, path: &Path, bindings: &[Binding], pid: u32) -> Result<(), AttachError> {
+    pub fn attach_empty(&mut self, path: &Path, bindings: &[Binding], reach: Reach) -> Result<(), AttachError> {
         for binding in bindings {
             if binding.return_probe {
-                self.attach_one("empty_return", path, binding.offset, None, pid)?;
+                self.attach_one("empty_return", path, binding.offset, None, reach)?;
             }
-            self.attach_one("empty", path, binding.offset, None, pid)?;
+            self.attach_one("empty", path, binding.offset, None, reach)?;
         }
         Ok(())
     }
@@ -109,13 +162,42 @@ impl Kernel {
     /// Takes every probe away; what it takes to attach it again stays.
     pub(super) fn unlink(&mut self) {
         for site in &mut self.sites {
-            let Some(link) = site.link.take() else { continue };
+            let Some(Link::Own(link)) = site.link.take() else { continue };
             let uprobe = self.ebpf.program_mut(site.program).expect("every program of the list was loaded");
             let uprobe: Result<&mut UProbe, ProgramError> = uprobe.try_into();
             if let Err(error) = uprobe.and_then(|uprobe| uprobe.detach(link)) {
                 log::debug!("failed to detach `{}`: {error}", site.program);
             }
         }
+        if let Some(events) = &mut self.trace_events {
+            events.clear();
+        }
+    }
+
+    /// Opens all probes of [`Reach::Processes`] for one more process, also those that are attached later; while paused it is only
+    /// remembered. For a process that has them already nothing happens.
+    ///
+    /// # Errors
+    /// The process has ended, or there are too many open files; then it has none of them.
+    pub fn attach_process(&mut self, pid: u32) -> Result<(), AttachError> {
+        let paused = self.paused;
+        let events = self.trace_events()?;
+        let n_sites = events.len();
+        events.add_process(pid, !paused).map_err(|source| AttachError::Process { pid, n_sites, source })
+    }
+
+    /// Closes all probes of [`Reach::Processes`] of a process.
+    pub fn release_process(&mut self, pid: u32) {
+        if let Some(events) = &mut self.trace_events {
+            events.remove_process(pid);
+        }
+    }
+
+    fn trace_events(&mut self) -> Result<&mut TraceEvents, AttachError> {
+        if self.trace_events.is_none() {
+            self.trace_events = Some(TraceEvents::new().map_err(AttachError::TraceEvents)?);
+        }
+        Ok(self.trace_events.as_mut().expect("just made"))
     }
 
     /// Ends a pause as far as the probes go: attaches all of them, in the order in which they came. Nothing counts yet.
@@ -126,6 +208,9 @@ impl Kernel {
         let mut sites = std::mem::take(&mut self.sites);
         let attached = sites.iter_mut().try_for_each(|site| self.attach_site(site));
         self.sites = sites;
+        if let (Ok(()), Some(events)) = (&attached, &mut self.trace_events) {
+            events.open_all();
+        }
         self.paused = attached.is_err();
         attached.inspect_err(|_| self.unlink())
     }
@@ -136,9 +221,9 @@ impl Kernel {
         path: &Path,
         offset: FileOffset,
         cookie: Option<SiteCookie>,
-        pid: u32,
+        reach: Reach,
     ) -> Result<(), AttachError> {
-        let mut site = Site { program, path: path.to_path_buf(), offset, cookie, pid, link: None };
+        let mut site = Site { program, path: path.to_path_buf(), offset, cookie, reach, link: None };
         if !self.paused {
             self.attach_site(&mut site)?;
         }
@@ -150,19 +235,37 @@ impl Kernel {
         if site.link.is_some() {
             return Ok(());
         }
-        let failed = |source| AttachError {
+        let link = if site.reach == Reach::Processes { self.define(site) } else { self.link(site) };
+        site.link = Some(link.map_err(|source| AttachError::Site {
             program: site.program,
             path: site.path.clone(),
             offset: site.offset.0,
-            source: Box::new(source),
-        };
+            source,
+        })?);
+        Ok(())
+    }
+
+    fn link(&mut self, site: &Site) -> Result<Link, Box<dyn Error + Send + Sync>> {
         let uprobe = self.ebpf.program_mut(site.program).expect("every program of the list was loaded");
-        let uprobe: &mut UProbe = uprobe.try_into().map_err(failed)?;
-        let scope = NonZeroU32::new(site.pid).map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
+        let uprobe: &mut UProbe = uprobe.try_into()?;
+        let scope = match site.reach {
+            Reach::Process(pid) => NonZeroU32::new(pid).map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess),
+            Reach::Processes | Reach::Everyone => UProbeScope::AllProcesses,
+        };
         let location = UProbeAttachLocation::AbsoluteOffset(site.offset.0);
         let point = UProbeAttachPoint { location, cookie: site.cookie.map(|cookie| cookie.0) };
-        site.link = Some(uprobe.attach(point, &site.path, scope).map_err(failed)?);
-        Ok(())
+        Ok(Link::Own(uprobe.attach(point, &site.path, scope)?))
+    }
+
+    fn define(&mut self, site: &Site) -> Result<Link, Box<dyn Error + Send + Sync>> {
+        self.trace_events()?;
+        let uprobe = self.ebpf.program(site.program).expect("every program of the list was loaded");
+        let uprobe: &UProbe = uprobe.try_into()?;
+        let program = uprobe.fd()?.as_fd();
+        let events = self.trace_events.as_mut().expect("made above");
+        let cookie = site.cookie.map_or(0, |cookie| cookie.0);
+        events.define(&site.path, site.offset.0, site.is_return(), program, cookie)?;
+        Ok(Link::Event)
     }
 }
 

@@ -64,7 +64,7 @@ impl Kernel {
         // does not keep it for ever.
         for entry in spilled.iter().take(2 * self.sizes().spilled_blocks() as usize) {
             let (key, block) = entry.map_err(io::Error::other)?;
-            if seen.insert(key.address) {
+            if seen.insert((key.target, key.address)) {
                 aged.add(block);
             }
         }
@@ -72,21 +72,21 @@ impl Kernel {
     }
 }
 
-/// The block in a slot. The programs empty `packed` before the address and fill it after the time of birth; that the address is
-/// the same before and after tells that it is one block's.
+/// The block in a slot. The programs empty `packed` before the key and fill it after the time of birth; that the key is the same
+/// before and after tells that it is one block's.
 fn block_of(bucket: *const Bucket, slot: usize) -> Option<Block> {
     // SAFETY: a slot of a bucket in map memory, as the caller has it from `element`; volatile, because the programs write it.
     let (before, packed, born_ns, after) = unsafe {
         (
-            ptr::read_volatile(&raw const (*bucket).addresses[slot]),
+            ptr::read_volatile(&raw const (*bucket).keys[slot]),
             ptr::read_volatile(&raw const (*bucket).packed[slot]),
             ptr::read_volatile(&raw const (*bucket).born_ns[slot]),
-            ptr::read_volatile(&raw const (*bucket).addresses[slot]),
+            ptr::read_volatile(&raw const (*bucket).keys[slot]),
         )
     };
     (before != 0 && packed != 0 && before == after).then(|| Block::unpack(packed, born_ns))
 }
 
-fn missing(map: &str) -> io::Error {
+pub(super) fn missing(map: &str) -> io::Error {
     io::Error::other(format!("the object has no map `{map}`"))
 }

@@ -14,13 +14,16 @@ use aya::{
 use aya_log::EbpfLogger;
 use thiserror::Error;
 use tracer_common::{
-    abi::{BUCKET_SLOTS, Control, Cursors, Mapping, MappingList, ScopeTotals, StackRecord, StackThread, StackTotals},
+    abi::{Control, Cursors, Mapping, ScopeTotals, StackRecord, StackThread, StackTotals, Target, TaskLayout},
     counters::{COUNTER_WORDS, Counter},
-    limits::{MAX_MAPPINGS, MAX_RULES},
+    limits::MAX_RULES,
     unwind::{PackedRule, UnwindRow},
 };
 
-use super::{attach::Site, events::Notices, mmap::MappedArray};
+use super::{
+    attach::Site, btf, events::Notices, mappings::Ranges, mmap::MappedArray, tables::TableSizes, targets::TargetNumber,
+    trace_events::TraceEvents,
+};
 use crate::snapshot::Counters;
 
 /// The compiled object; see `tracer-ebpf/prebuilt/manifest.json` for what it was built from.
@@ -66,63 +69,6 @@ fn remedy(error: &EbpfError) -> &'static str {
     ""
 }
 
-/// Capacities of the kernel's tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TableSizes {
-    /// Live blocks.
-    pub blocks: u32,
-    /// Threads at one time; rounded up to a power of two.
-    pub threads: u32,
-    /// Distinct stacks.
-    pub stacks: u32,
-    /// Unwind rows of all modules.
-    pub rows: u32,
-    /// Stacks of different threads are kept apart, with their threads.
-    pub by_thread: bool,
-    /// Bytes of the ring buffer for calls that change mappings; 0: they are not followed.
-    pub mapping_events_bytes: u32,
-}
-
-/// Words of the frame pool for each stack.
-const FRAME_WORDS_PER_STACK: u32 = 32;
-
-impl TableSizes {
-    fn thread_slots(self) -> u32 {
-        self.threads.max(64).next_power_of_two()
-    }
-
-    fn stack_slots(self) -> u32 {
-        (self.stacks * 2).next_power_of_two()
-    }
-
-    /// Buckets of the table of blocks, two thirds full when it holds all that it may: then one block in some hundred is spilled
-    /// (simulated: 0.3 % of a first million, 1.3 % after four million were freed and made at random).
-    fn buckets(self) -> u32 {
-        (self.blocks.saturating_mul(3) / 2).div_ceil(BUCKET_SLOTS as u32).max(1)
-    }
-
-    pub(super) fn spilled_blocks(self) -> u32 {
-        (self.blocks / 16).max(64)
-    }
-
-    fn stack_threads(self) -> u32 {
-        if self.by_thread { self.stacks } else { 1 }
-    }
-
-    /// A power of two and whole pages, as the kernel wants ring buffers.
-    fn mapping_events_bytes(self) -> u32 {
-        self.mapping_events_bytes.max(4096).next_power_of_two()
-    }
-
-    fn mapping_calls(self) -> u32 {
-        if self.mapping_events_bytes > 0 { self.thread_slots() } else { 1 }
-    }
-
-    fn frame_words(self) -> u32 {
-        self.stacks * FRAME_WORDS_PER_STACK
-    }
-}
-
 /// The loaded object and its tables. Dropping it detaches every probe.
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
@@ -130,6 +76,8 @@ pub struct Kernel {
     pub(super) sites: Vec<Site>,
     /// They are known, but not attached.
     pub(super) paused: bool,
+    /// Where [`super::Reach::Processes`] is used.
+    pub(super) trace_events: Option<TraceEvents>,
     /// What the programs log, when asked for.
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     control: MappedArray<Control>,
@@ -139,7 +87,9 @@ pub struct Kernel {
     pub(super) frames: MappedArray<u64>,
     pub(super) totals: MappedArray<StackTotals>,
     pub(super) scope: MappedArray<ScopeTotals>,
-    mappings: MappedArray<Mapping>,
+    pub(super) targets: MappedArray<Target>,
+    pub(super) mappings: MappedArray<Mapping>,
+    pub(super) ranges: Ranges,
     rows: MappedArray<UnwindRow>,
     rules: MappedArray<PackedRule>,
     counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
@@ -165,8 +115,11 @@ const UPROBES: &[&str] = &[
 const MAPPING_UPROBES: &[&str] = &["enter_mapping", "leave_mapping"];
 
 /// Programs that follow the life of processes, by name in the object and tracepoint.
-const RAW_TRACEPOINTS: &[(&str, &str)] =
-    &[("thread_exit", "sched_process_exit"), ("process_exec", "sched_process_exec")];
+const RAW_TRACEPOINTS: &[(&str, &str)] = &[
+    ("process_fork", "sched_process_fork"),
+    ("process_exec", "sched_process_exec"),
+    ("thread_exit", "sched_process_exit"),
+];
 
 impl Kernel {
     /// Loads the object with tables of these sizes. Nothing is attached to the target yet.
@@ -180,17 +133,25 @@ impl Kernel {
             .map_max_entries("SPILLED_BLOCKS", sizes.spilled_blocks())
             .map_max_entries("THREADS", sizes.thread_slots())
             .map_max_entries("STACK_INDEX", sizes.stack_slots())
-            .map_max_entries("STACKS", sizes.stacks)
-            .map_max_entries("TOTALS", sizes.stacks)
+            .map_max_entries("STACKS", sizes.stack_ids())
+            .map_max_entries("TOTALS", sizes.stack_ids())
             .map_max_entries("STACK_THREADS", sizes.stack_threads())
             .map_max_entries("FRAMES", sizes.frame_words())
-            .map_max_entries("RANGE_EVENTS", sizes.mapping_events_bytes())
-            .map_max_entries("RANGE_CALLS", sizes.mapping_calls())
-            .map_max_entries("ROWS", sizes.rows);
+            .map_max_entries("RANGE_EVENTS", sizes.range_events_bytes())
+            .map_max_entries("RANGE_CALLS", sizes.range_calls())
+            .map_max_entries("ROWS", sizes.rows)
+            .map_max_entries("TARGETS", sizes.target_slots())
+            // Processes that share another's memory have an entry too.
+            .map_max_entries("TARGET_OF", 2 * sizes.target_slots())
+            .map_max_entries("MAPPINGS", sizes.pooled_mappings());
         let level: u8 = if verbose { 4 } else { 0 };
         loader.override_global("AYA_LOG_LEVEL", &level, false);
+        let task = btf::task_layout().unwrap_or_else(|error| {
+            log::warn!("forks are not followed: {}", error_chain(&error));
+            TaskLayout::default()
+        });
         let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
-        let mapping_programs: &[&str] = if sizes.mapping_events_bytes > 0 { MAPPING_UPROBES } else { &[] };
+        let mapping_programs: &[&str] = if sizes.range_events_bytes > 0 { MAPPING_UPROBES } else { &[] };
         for name in UPROBES.iter().chain(mapping_programs) {
             let program = ebpf.program_mut(name).expect("the object has every program of the list");
             let program: &mut UProbe = program.try_into().expect("a uprobe");
@@ -221,6 +182,8 @@ impl Kernel {
             frames: mapped(&mut ebpf, "FRAMES")?,
             totals: mapped(&mut ebpf, "TOTALS")?,
             scope: mapped(&mut ebpf, "SCOPE")?,
+            targets: mapped(&mut ebpf, "TARGETS")?,
+            ranges: Ranges::new(sizes.pooled_mappings()),
             mappings: mapped(&mut ebpf, "MAPPINGS")?,
             rows: mapped(&mut ebpf, "ROWS")?,
             rules: mapped(&mut ebpf, "RULES")?,
@@ -229,6 +192,7 @@ impl Kernel {
             ebpf,
             sites: Vec::new(),
             paused: false,
+            trace_events: None,
             sizes,
         };
         kernel.control.set(
@@ -236,15 +200,19 @@ impl Kernel {
             Control {
                 thread_mask: sizes.thread_slots() - 1,
                 stack_mask: sizes.stack_slots() - 1,
-                max_stacks: sizes.stacks,
+                max_stacks: sizes.stack_ids(),
                 max_frame_words: sizes.frame_words(),
                 n_buckets: sizes.buckets(),
                 max_blocks: sizes.blocks,
                 tid_mask: if sizes.by_thread { u32::MAX } else { 0 },
                 sample_mask: 255,
+                follow_mappings: u32::from(sizes.range_events_bytes > 0),
+                n_targets: sizes.target_slots(),
+                task,
                 ..Control::default()
             },
         );
+        (1..sizes.target_slots()).rev().for_each(|number| kernel.give_back(TargetNumber(number)));
         Ok(kernel)
     }
 
@@ -257,36 +225,24 @@ impl Kernel {
         Notices::new(map).map_err(|source| LoadError::Map { name: "EVENTS", source })
     }
 
-    /// Begins (`Some`) or ends (`None`) tracing; probes stay attached.
-    pub fn trace(&self, tgid: Option<u32>) {
-        self.watch_exec(tgid);
-        self.write_control(offset_of!(Control, tgid), tgid.unwrap_or(0));
+    /// Begins or ends the counting of all targets; probes stay attached.
+    pub fn counting(&self, counting: bool) {
+        self.write_control(offset_of!(Control, counting), u32::from(counting));
     }
 
-    /// Whose exec is announced, traced or not.
-    pub fn watch_exec(&self, tgid: Option<u32>) {
-        self.write_control(offset_of!(Control, exec_tgid), tgid.unwrap_or(0));
-    }
-
-    /// Nothing counts from here on, and every probe goes; tables stay. A call in flight is lost: its thread's next hit finds that.
+    /// Nothing counts from here on, and every probe goes; tables stay. Processes still join, fork, exec and end. A call in flight is
+    /// lost: its thread's next hit finds that.
     pub fn pause(&mut self) {
-        self.write_control(offset_of!(Control, tgid), 0_u32);
+        self.counting(false);
         self.paused = true;
         self.unlink();
         let n_pauses = self.control.get(0).map_or(0, |control| control.n_pauses);
         self.write_control(offset_of!(Control, n_pauses), n_pauses.wrapping_add(1));
     }
 
-    /// Counts on after [`Self::pause`] and [`Self::attach_again`]: unless the process has called exec meanwhile, which was announced.
+    /// Counts on after [`Self::pause`] and [`Self::attach_again`].
     pub fn resume(&self) {
-        let watched = self.control.get(0).map_or(0, |control| control.exec_tgid);
-        self.write_control(offset_of!(Control, tgid), watched);
-    }
-
-    /// Where the dynamic loader keeps its state, and whether to stop the target (our own child) when it opens a library.
-    pub fn watch_libraries(&self, r_state_addr: u64, stop: bool) {
-        self.write_control(offset_of!(Control, r_state_addr), r_state_addr);
-        self.write_control(offset_of!(Control, stop_on_library), u32::from(stop));
+        self.counting(true);
     }
 
     /// Appends rows at `start`; `false` when the table is too small.
@@ -298,19 +254,6 @@ impl Kernel {
     pub fn put_rules(&self, start: usize, rules: &[PackedRule]) -> bool {
         start + rules.len() <= MAX_RULES as usize
             && rules.iter().enumerate().all(|(n, rule)| self.rules.set(start + n, *rule))
-    }
-
-    /// Puts a new list of mappings (sorted by address) in force; those past [`MAX_MAPPINGS`] are left out, and their number is
-    /// returned. Programs that are just walking keep the old list, which stays whole until the *second* call after.
-    pub fn put_mappings(&self, mappings: &[Mapping]) -> usize {
-        let n = mappings.len().min(MAX_MAPPINGS as usize);
-        let list = MappingList(self.control.get(0).map_or(0, |control| control.mappings)).next(n as u32);
-        let start = (list.half() * MAX_MAPPINGS) as usize;
-        for (at, mapping) in mappings[..n].iter().enumerate() {
-            self.mappings.set(start + at, *mapping);
-        }
-        self.write_control(offset_of!(Control, mappings), list.0);
-        mappings.len() - n
     }
 
     /// Values of all counters, summed over CPUs.
@@ -346,6 +289,7 @@ impl Kernel {
             self.frames.map(),
             self.totals.map(),
             self.scope.map(),
+            self.targets.map(),
             self.mappings.map(),
             self.rows.map(),
             self.rules.map(),
@@ -354,17 +298,22 @@ impl Kernel {
             Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => Some(data),
             _ => None,
         });
-        let taken = u64::from(self.sizes.mapping_events_bytes);
+        let taken = u64::from(self.sizes.range_events_bytes);
         mapped.into_iter().chain(kept).map(memlock_bytes).sum::<u64>() + taken
     }
 
     /// Writes one field (its offset is `offset_of!(Control, …)`, its type `T`).
-    fn write_control<T>(&self, offset: usize, value: T) {
+    pub(super) fn write_control<T>(&self, offset: usize, value: T) {
         if let Some(control) = self.control.element(0) {
             // SAFETY: a field of the one element; volatile, because the programs read it at any time. One aligned word each.
             unsafe { std::ptr::write_volatile(control.cast::<u8>().add(offset).cast::<T>(), value) };
         }
     }
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
 fn memlock_bytes(map: &MapData) -> u64 {

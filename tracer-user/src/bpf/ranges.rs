@@ -8,21 +8,18 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use tracer_common::{
-    abi::NO_STACK,
     addr::FileOffset,
     cookie::SiteCookie,
     ranges::{RangeEvent, RangeFunction},
 };
 
 use super::{
-    attach::AttachError,
+    attach::{AttachError, Reach},
     kernel::{Kernel, LoadError, take},
     snapshot::RawStack,
+    targets::TargetNumber,
 };
 use crate::snapshot::{Domain, StackId, Totals};
-
-/// The id of the domain's events without a stack: ids are of one domain only.
-const NO_MMAP_STACK: StackId = StackId(u32::MAX);
 
 /// One function of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +36,20 @@ pub struct RangeEvents {
 }
 
 impl Kernel {
-    /// Attaches the probes of functions that change mappings, at entries and returns, for one process.
+    /// Attaches the probes of functions that change mappings, at entries and returns.
     ///
     /// # Errors
     /// The first probe that the kernel refused.
-    pub fn attach_mappings(&mut self, path: &Path, bindings: &[MappingBinding], pid: u32) -> Result<(), AttachError> {
+    pub fn attach_mappings(
+        &mut self,
+        path: &Path,
+        bindings: &[MappingBinding],
+        reach: Reach,
+    ) -> Result<(), AttachError> {
         for program in ["leave_mapping", "enter_mapping"] {
             for binding in bindings {
                 let cookie = SiteCookie(u64::from(binding.function as u32));
-                self.attach_one(program, path, binding.offset, Some(cookie), pid)?;
+                self.attach_one(program, path, binding.offset, Some(cookie), reach)?;
             }
         }
         Ok(())
@@ -63,12 +65,13 @@ impl Kernel {
         Ok(RangeEvents { ring: ring.map_err(|source| LoadError::Map { name: "RANGE_EVENTS", source })? })
     }
 
-    /// A stack that has mapped memory, with its totals.
-    pub fn mapping_stack(&self, id: u32, totals: Totals) -> RawStack {
+    /// A stack of this target that has mapped memory, with its totals.
+    pub fn mapping_stack(&self, target: TargetNumber, id: u32, totals: Totals) -> RawStack {
         let (frames, end) = self.frames_of(id as usize);
         let thread = self.thread_of(id as usize);
-        let id = if id == NO_STACK { NO_MMAP_STACK } else { StackId(id) };
-        RawStack { id, frames, end, thread, totals, domain: Domain::Mmap }
+        // An id is of one domain only: that of the heap's events without a stack is the target's number.
+        let id = if id == target.0 { StackId(u32::MAX - id) } else { StackId(id) };
+        RawStack { id, target, frames, end, thread, totals, domain: Domain::Mmap }
     }
 }
 

@@ -1,19 +1,23 @@
 //! Tables → stacks and totals, by one read of memory; its cost does not depend on the number of live blocks.
 
+use std::collections::BTreeMap;
+
 use tracer_common::{
-    abi::{FRAME_EXACT, NO_STACK, StackEnd},
+    abi::{FRAME_EXACT, StackEnd},
     addr::{FrameAddr, UserAddr},
     limits::MAX_FRAMES,
 };
 
-use super::kernel::Kernel;
+use super::{kernel::Kernel, targets::TargetNumber};
 use crate::snapshot::{Domain, StackId, Tid, Totals};
 
 /// A stack as the kernel has it: addresses only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawStack {
-    /// The kernel's id.
+    /// The kernel's id; another stack's once its target is retired.
     pub id: StackId,
+    /// Whose stack it is.
+    pub target: TargetNumber,
     /// Return addresses, innermost first.
     pub frames: Vec<FrameAddr>,
     /// How the walk ended.
@@ -26,43 +30,95 @@ pub struct RawStack {
     pub domain: Domain,
 }
 
+/// Bytes of a scope: exact figures of all its processes together, which living ones hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScopeBytes {
+    /// Live now.
+    pub current_bytes: u64,
+    /// The highest total ever.
+    pub peak_bytes: u64,
+    /// When that was reached: CLOCK_MONOTONIC, ns. `None`: nothing was ever live.
+    pub peak_at_ns: Option<u64>,
+}
+
 impl Kernel {
-    /// All stacks that ever allocated, and their sums.
+    /// All stacks of all targets that ever allocated, and their sums: `peak_*` of each are those of its own process's peak.
     pub fn read_stacks(&self) -> (Vec<RawStack>, Totals) {
-        let epoch = self.epoch();
+        self.read_stacks_where(|_| true)
+    }
+
+    /// The stacks of one target, and their sums.
+    pub fn read_stacks_of(&self, number: TargetNumber) -> (Vec<RawStack>, Totals) {
+        self.read_stacks_where(|target| target == number)
+    }
+
+    fn read_stacks_where(&self, is_wanted: impl Fn(TargetNumber) -> bool) -> (Vec<RawStack>, Totals) {
         let mut sums = Totals::default();
         let mut stacks = Vec::new();
-        for id in 0..self.n_stacks() {
-            let Some(totals) = self.totals_of(id, epoch) else { continue };
+        for (id, target, totals) in self.stack_totals() {
+            if !is_wanted(target) {
+                continue;
+            }
             sums.add(&totals);
             let (frames, end) = self.frames_of(id);
-            let thread = self.thread_of(id);
-            stacks.push(RawStack { id: StackId(id as u32), frames, end, thread, totals, domain: Domain::Heap });
+            let (thread, domain) = (self.thread_of(id), Domain::Heap);
+            stacks.push(RawStack { id: StackId(id as u32), target, frames, end, thread, totals, domain });
         }
         (stacks, sums)
     }
 
-    /// The sums of all stacks alone.
+    /// The sums of all stacks of all targets alone.
     pub fn read_totals(&self) -> Totals {
-        let epoch = self.epoch();
         let mut sums = Totals::default();
-        (0..self.n_stacks()).filter_map(|id| self.totals_of(id, epoch)).for_each(|totals| sums.add(&totals));
+        self.stack_totals().for_each(|(_, _, totals)| sums.add(&totals));
         sums
     }
 
-    /// When the highest total was reached (CLOCK_MONOTONIC, ns). `None`: nothing was ever live.
-    pub fn peak_at_ns(&self) -> Option<u64> {
-        self.scope.get(0).map(|scope| scope.peak_at_ns).filter(|at_ns| *at_ns > 0)
+    /// The sums of each target's stacks, by its number; targets that never allocated are left out. One look at every stack.
+    pub fn read_totals_by_target(&self) -> BTreeMap<TargetNumber, Totals> {
+        let mut by_target = BTreeMap::<TargetNumber, Totals>::new();
+        self.stack_totals().for_each(|(_, target, totals)| by_target.entry(target).or_default().add(&totals));
+        by_target
     }
 
-    fn epoch(&self) -> u64 {
-        self.scope.get(0).map_or(0, |scope| scope.peak.epoch)
+    /// What living processes hold together, exact at every moment.
+    pub fn scope_bytes(&self) -> ScopeBytes {
+        let scope = self.scope.get(0).unwrap_or_default();
+        ScopeBytes {
+            current_bytes: scope.peak.current_bytes,
+            peak_bytes: scope.peak.peak_bytes,
+            peak_at_ns: (scope.peak_at_ns > 0).then_some(scope.peak_at_ns),
+        }
     }
 
-    /// Number of ids handed out so far, the one of no stack included.
-    fn n_stacks(&self) -> usize {
-        let n_stacks = self.cursors.get(0).map_or(0, |cursors| cursors.next_stack + 1);
-        (n_stacks as usize).min(self.stacks.len())
+    /// Id, target and totals of every stack that ever allocated. The stacks of a target that has just been retired may be left out.
+    fn stack_totals(&self) -> impl Iterator<Item = (usize, TargetNumber, Totals)> + '_ {
+        let targets: Vec<(u32, u64)> = (0..self.targets.len())
+            .filter_map(|n| self.targets.get(n))
+            .map(|target| (target.serial, target.totals.peak.epoch))
+            .collect();
+        (1..self.n_stacks()).filter_map(move |id| {
+            let number = if id < self.first_stack() {
+                id as u32
+            } else {
+                let record = self.stacks.get(id).filter(|record| record.serial != 0)?;
+                let (serial, _) = targets.get(record.target as usize)?;
+                (*serial == record.serial).then_some(record.target)?
+            };
+            let (_, epoch) = *targets.get(number as usize)?;
+            Some((id, TargetNumber(number), self.totals_of(id, epoch)?))
+        })
+    }
+
+    /// The first id that is no target's for its events without a stack.
+    pub(super) fn first_stack(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// One more than the highest id handed out so far.
+    pub(super) fn n_stacks(&self) -> usize {
+        let handed_out = self.cursors.get(0).map_or(0, |cursors| cursors.next_stack);
+        (self.first_stack() + handed_out as usize).min(self.stacks.len())
     }
 
     fn totals_of(&self, id: usize, epoch: u64) -> Option<Totals> {
@@ -95,8 +151,8 @@ impl Kernel {
 
     pub(super) fn frames_of(&self, id: usize) -> (Vec<FrameAddr>, StackEnd) {
         let record = match self.stacks.get(id) {
-            Some(record) if id != NO_STACK as usize => record,
-            _ => return (Vec::new(), StackEnd::Depth),
+            Some(record) if id >= self.first_stack() => record,
+            _ => return (Vec::new(), StackEnd::NotStored),
         };
         let start = record.frames_start as usize;
         let n_frames = usize::from(record.n_frames).min(MAX_FRAMES);

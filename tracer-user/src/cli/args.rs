@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use tracer_user::{
     offline::{self, GateOptions},
     options::{JsonTarget, SessionOptions},
+    scope::Scope,
     session::control::Request,
 };
 
@@ -18,6 +19,7 @@ use super::{
     pages::{CompletionsArgs, ManArgs, Pages},
     report::ReportArgs,
     resymbolize::ResymbolizeArgs,
+    scope::ScopeArgs,
     session::{MarkArgs, SessionArgs, SnapshotArgs},
     trace::TraceArgs,
     verdict::VerdictArgs,
@@ -26,11 +28,9 @@ use super::{
 /// What is asked for, validated.
 #[derive(Debug)]
 pub enum Action {
-    /// Trace a running process.
+    /// Trace the running processes of `options.scopes`; there is one at least.
     Attach {
-        /// Its id.
-        pid: u32,
-        /// How.
+        /// Which, and how.
         options: SessionOptions,
     },
     /// Trace a program from its first allocation.
@@ -105,9 +105,8 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// Trace the running process with this id
-    #[arg(long, short = 'p', value_name = "PID")]
-    pid: Option<u32>,
+    #[command(flatten, next_help_heading = "Processes")]
+    scopes: ScopeArgs,
 
     #[command(flatten)]
     options: TraceArgs,
@@ -118,7 +117,8 @@ enum Command {
     /// Trace a running process (the same as --pid)
     Attach {
         /// Process id
-        pid: u32,
+        #[arg(value_parser = Scope::pid)]
+        pid: Scope,
         #[command(flatten)]
         options: TraceArgs,
     },
@@ -204,14 +204,16 @@ const USAGE_EXIT_CODE: i32 = 2;
 pub fn parse() -> Action {
     let cli = Cli::try_parse().unwrap_or_else(|error| usage(&error));
     match cli.command {
-        None => match cli.pid {
-            Some(pid) => Action::Attach { pid, options: cli.options.validated() },
-            None => usage(
-                &Cli::command()
-                    .error(ErrorKind::MissingRequiredArgument, "which process? --pid N, or `run -- CMD` to start one"),
-            ),
+        None => match cli.scopes.validated() {
+            scopes if scopes.is_empty() => usage(&Cli::command().error(
+                ErrorKind::MissingRequiredArgument,
+                "which process? --pid N, --container NAME and others, or `run -- CMD` to start one",
+            )),
+            scopes => Action::Attach { options: SessionOptions { scopes, ..cli.options.validated() } },
         },
-        Some(Command::Attach { pid, options: args }) => Action::Attach { pid, options: args.validated() },
+        Some(Command::Attach { pid, options: args }) => {
+            Action::Attach { options: SessionOptions { scopes: vec![pid], ..args.validated() } }
+        }
         Some(Command::Run(args)) => run(*args),
         Some(Command::Plan(PlanArgs { pid: Some(pid), .. })) => Action::Plan(Target::Pid(pid)),
         Some(Command::Plan(PlanArgs { file, .. })) => {

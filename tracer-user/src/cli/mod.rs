@@ -9,6 +9,7 @@ mod growth;
 mod pages;
 mod report;
 mod resymbolize;
+mod scope;
 mod session;
 mod trace;
 mod verdict;

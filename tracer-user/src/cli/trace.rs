@@ -1,4 +1,4 @@
-//! Arguments of a live session: `--pid`, `attach` and `run`.
+//! Arguments of a live session, whatever it traces.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,6 +10,7 @@ use tracer_user::{
 
 use super::{
     args::json_target,
+    scope::JoiningArgs,
     view::{ViewArgs, parse_duration, parse_size},
 };
 
@@ -44,6 +45,8 @@ pub(super) struct TraceArgs {
     /// Attach the probes only after this time; `memtrace-bpf resume` attaches them sooner
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Session")]
     start_after: Option<Duration>,
+    #[command(flatten, next_help_heading = "Session")]
+    joining: JoiningArgs,
     /// Trace a pool or an allocator of the program's own (repeatable; arguments count from 0):
     /// alloc=MODULE:SYMBOL(size=argN[*argM],ret=ptr|out=argK) free=MODULE:SYMBOL(ptr=argN)
     #[arg(long = "allocator", value_name = "SPEC", help_heading = "Session")]
@@ -71,6 +74,9 @@ impl TraceArgs {
     pub(super) fn validated(self) -> SessionOptions {
         let report = self.view.validated();
         SessionOptions {
+            scopes: Vec::new(),
+            follow_children: self.joining.follow_children(),
+            from_first_allocation: self.joining.from_first_allocation,
             duration: self.duration,
             interval: self.interval,
             max_live_blocks: self.max_live_blocks,

@@ -17,8 +17,9 @@ use super::{
     allocators::{AllocatorFunction, FAMILIES, FUNCTIONS, Family, LIBC_MARKER, LOADER_MARKERS, plain_name},
     go::GoText,
     links::{self, Links},
-    mini_debug, near,
+    mini_debug,
 };
+use crate::text::near;
 
 /// Executable segments kept of one module; linkers make one or two.
 const MAX_CODE_SEGMENTS: usize = 64;

@@ -72,7 +72,7 @@ pub enum Operation {
 impl Call {
     /// Reads an event; `None` where it changes nothing (another advice, an empty range, an unknown function).
     pub fn decode(event: &RangeEvent) -> Option<Self> {
-        let operation = match RangeFunction::from_u32(event.function)? {
+        let operation = match RangeFunction::from_u32(event.function.into())? {
             RangeFunction::Mmap => {
                 let flags = event.args[3] as i32;
                 let bytes = if flags & libc::MAP_HUGETLB != 0 && flags & libc::MAP_ANONYMOUS != 0 {
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     fn decoded(function: RangeFunction, args: [u64; 5], result: u64) -> Option<Operation> {
-        Call::decode(&RangeEvent { function: function as u32, args, result, ..RangeEvent::default() })
+        Call::decode(&RangeEvent { function: function as u16, args, result, ..RangeEvent::default() })
             .map(|call| call.operation)
     }
 

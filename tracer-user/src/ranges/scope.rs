@@ -2,60 +2,92 @@
 
 use std::collections::HashMap;
 
-use tracer_common::peak::ScopePeak;
+use tracer_common::{
+    peak::ScopePeak,
+    ranges::{ENDED, FORKED, RangeEvent},
+};
 
 use super::{
     account::{Account, Change},
     call::Call,
-    space::AddressSpace,
+    space::{AddressSpace, Noted},
 };
 
-/// A process, as the programs' events name it.
+/// A process: the serial of its target, which no other ever has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessKey(pub u32);
 
 /// One process: what is mapped, and its sums.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessRanges {
-    /// What is mapped.
+    /// What is mapped; of one that has ended, nothing.
     pub space: AddressSpace,
-    /// Sums by stack.
+    /// Sums by stack; of one that has ended, as they were then.
     pub account: Account,
+    /// What was met beside the totals.
+    pub noted: Noted,
+    /// Bytes and blocks that it had from the process that it was forked from.
+    pub inherited: (u64, u64),
+    has_ended: bool,
 }
 
 /// All processes.
 #[derive(Clone, Debug, Default)]
 pub struct Ranges {
     processes: HashMap<ProcessKey, ProcessRanges>,
-    peak: ScopePeak,
+    all: ScopePeak,
+    peak_at_ns: Option<u64>,
     changes: Vec<Change>,
 }
 
 impl Ranges {
-    /// Applies a finished call of a process, known or new.
-    pub fn apply(&mut self, process: ProcessKey, call: &Call) {
-        let ProcessRanges { space, account } = self.processes.entry(process).or_default();
-        self.changes.clear();
-        space.apply(call, &mut self.changes);
-        if !self.changes.is_empty() {
-            account.step(&self.changes, call.returned_ns);
-            self.peak.change(Change::total(&self.changes));
+    /// Takes in what the programs tell: a call, or the begin or end of a process.
+    pub fn take(&mut self, event: &RangeEvent) {
+        let process = ProcessKey(event.serial);
+        match event.function {
+            FORKED => self.forked(ProcessKey(event.args[0] as u32), process),
+            ENDED => self.ended(process),
+            _ => Call::decode(event).iter().for_each(|call| self.apply(process, call)),
         }
     }
 
-    /// A process was forked: it has what its parent has, and its sums begin at zero. The bytes and blocks that it inherits.
-    pub fn forked(&mut self, parent: ProcessKey, child: ProcessKey) -> (u64, u64) {
-        let space = self.processes.get(&parent).map(|parent| parent.space.forked()).unwrap_or_default();
-        let inherited = space.inherited();
-        self.processes.insert(child, ProcessRanges { space, account: Account::default() });
-        inherited
+    /// Applies a finished call of a process, known or new.
+    pub fn apply(&mut self, process: ProcessKey, call: &Call) {
+        let ProcessRanges { space, account, noted, has_ended, .. } = self.processes.entry(process).or_default();
+        if *has_ended {
+            return;
+        }
+        self.changes.clear();
+        space.apply(call, &mut self.changes);
+        *noted = space.noted();
+        if self.changes.is_empty() {
+            return;
+        }
+        account.step(&self.changes, call.returned_ns);
+        if self.all.change(Change::total(&self.changes)) {
+            self.peak_at_ns = Some(call.returned_ns);
+        }
     }
 
-    /// A process has ended, or has become another program: its memory is gone, its sums are handed over as they were then.
-    pub fn ended(&mut self, process: ProcessKey) -> Option<ProcessRanges> {
-        let ended = self.processes.remove(&process)?;
-        self.peak.change(-(ended.account.totals().current_bytes as i64));
-        Some(ended)
+    /// A process was forked: it has what its parent has, and its sums begin at zero.
+    pub fn forked(&mut self, parent: ProcessKey, child: ProcessKey) {
+        let space = self.processes.get(&parent).map(|parent| parent.space.forked()).unwrap_or_default();
+        let inherited = space.inherited();
+        self.processes.insert(child, ProcessRanges { space, inherited, ..ProcessRanges::default() });
+    }
+
+    /// A process has ended, or has become another program: its memory is gone, its sums stay as they were.
+    pub fn ended(&mut self, process: ProcessKey) {
+        let Some(ended) = self.processes.get_mut(&process).filter(|process| !process.has_ended) else { return };
+        ended.has_ended = true;
+        ended.space = AddressSpace::default();
+        self.all.change(-(ended.account.totals().current_bytes as i64));
+    }
+
+    /// Forgets a process, after its end.
+    pub fn remove(&mut self, process: ProcessKey) -> Option<ProcessRanges> {
+        self.ended(process);
+        self.processes.remove(&process)
     }
 
     /// Where the data segment of a process ends.
@@ -68,13 +100,18 @@ impl Ranges {
         self.processes.get(&process)
     }
 
-    /// The processes that have not ended, in no order.
-    pub fn processes(&self) -> impl Iterator<Item = (ProcessKey, &ProcessRanges)> {
-        self.processes.iter().map(|(key, process)| (*key, process))
+    /// Mapped now by all living processes together, in bytes.
+    pub fn current_bytes(&self) -> u64 {
+        self.all.current_bytes
     }
 
-    /// The highest total that all processes ever had together, in bytes.
+    /// The most that living processes ever had mapped together, in bytes.
     pub fn peak_bytes(&self) -> u64 {
-        self.peak.peak_bytes
+        self.all.peak_bytes
+    }
+
+    /// When that was: CLOCK_MONOTONIC, ns. `None`: nothing was ever mapped.
+    pub fn peak_at_ns(&self) -> Option<u64> {
+        self.peak_at_ns
     }
 }

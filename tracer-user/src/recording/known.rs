@@ -8,10 +8,12 @@ use std::{
 };
 
 use super::{
-    processes,
+    processes::Places,
     stacks::{StackIndex, StackTable},
 };
-use crate::snapshot::{AgeCell, Frame, Module, ModuleId, ModuleKind, ProcessStats, Snapshot, Stack, StackId, Totals};
+use crate::snapshot::{
+    AgeCell, Frame, Module, ModuleId, ModuleKind, ProcessId, ProcessStats, Snapshot, Stack, StackId, Totals,
+};
 
 /// Modules, stacks and latest totals.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub(super) struct Known {
     /// Stacks of the last snapshot by where they lie: the kernel's reader hands out the same ones again.
     recent: HashMap<*const Stack, (Weak<Stack>, StackId)>,
     recent_modules: Vec<ModuleId>,
+    recent_places: Vec<ProcessId>,
+    places: Places,
 }
 
 /// What makes a module the same in two snapshots.
@@ -51,7 +55,10 @@ impl Known {
     /// Gives ids to what a snapshot holds.
     pub(super) fn figures(&mut self, snapshot: &Snapshot) -> Figures {
         let mut changed = Vec::new();
-        let processes = processes::merged(&self.processes, &snapshot.processes);
+        let (places, processes) = self.places.of(&snapshot.processes, self.processes.len());
+        if !places.starts_with(&self.recent_places) {
+            self.recent.clear();
+        }
         let modules: Vec<ModuleId> = snapshot.modules.iter().map(|module| self.module(module, &mut changed)).collect();
         if !modules.starts_with(&self.recent_modules) {
             self.recent.clear();
@@ -69,7 +76,7 @@ impl Known {
             let id = if let Some((_, id)) = self.recent.get(&at) {
                 *id
             } else {
-                let process = stats.stack.process.filter(|id| (id.0 as usize) < processes.len());
+                let process = stats.stack.process.and_then(|id| places.get(id.0 as usize)).copied();
                 self.stacks.id(&mut self.index, &stats.stack, process, moved)
             };
             recent.insert(at, (Arc::downgrade(&stats.stack), id));
@@ -79,7 +86,7 @@ impl Known {
             totals[id.0 as usize].add(&stats.totals);
         }
         totals.resize(self.stacks.len(), Totals::default());
-        (self.recent, self.recent_modules) = (recent, modules);
+        (self.recent, self.recent_modules, self.recent_places) = (recent, modules, places);
         let ages = snapshot.ages.as_ref().map(|cells| merged(cells, &ids));
         Figures { totals, ages, processes, modules: changed }
     }

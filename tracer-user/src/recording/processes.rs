@@ -1,6 +1,9 @@
 //! The processes of a scope at a snapshot, as what changed since the one before.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
 
 use tracer_common::counters::Counter;
 
@@ -12,7 +15,7 @@ use super::{
     stacks::deltas,
     totals,
 };
-use crate::snapshot::{ProcessEnd, ProcessStats, Totals};
+use crate::snapshot::{ProcessEnd, ProcessId, ProcessStats, Totals};
 
 /// Memory of a process while it is read: its place in a list that grows, and its sums beside it.
 const PROCESS_BYTES: usize = 2 * (size_of::<ProcessStats>() + 2 * size_of::<Totals>());
@@ -82,26 +85,25 @@ impl Description<'_> {
         into.from_start = Wire::get(r)?;
         into.inherited_bytes = Wire::get(r)?;
         into.inherited_count = Wire::get(r)?;
-        into.mmap = bool::get(r)?.then(|| into.mmap.unwrap_or_default());
+        into.mmap = bool::get(r)?.then(Totals::default);
         Ok(())
     }
 }
 
-/// `now`, with those of `before` that it no longer tells of: a process that was there stays in a recording.
-pub(super) fn merged(before: &[ProcessStats], now: &[ProcessStats]) -> Vec<ProcessStats> {
-    let kept = before.get(now.len()..).unwrap_or_default();
-    now.iter().chain(kept).cloned().collect()
-}
-
-/// Packs what differs between two lists by [`crate::snapshot::ProcessId`]; `now` is not the shorter one.
+/// Packs what differs between two lists by [`ProcessId`]; `now` is not the shorter one.
 pub(super) fn pack(before: &[ProcessStats], now: &[ProcessStats]) -> Packed {
     let unknown = ProcessStats::default();
-    let pairs = || now.iter().enumerate().map(|(at, new)| (at, before.get(at).unwrap_or(&unknown), new));
+    // A place that another process has got begins anew.
+    let old =
+        |at: usize, new: &ProcessStats| before.get(at).filter(|old| identity(old) == identity(new)).unwrap_or(&unknown);
+    let pairs = || now.iter().enumerate().map(|(at, new)| (at, old(at, new), new));
     let mut w = Writer::default();
     w.number((now.len() - before.len()) as u64);
 
-    let described: Vec<_> =
-        pairs().filter(|(at, old, new)| *at >= before.len() || Description(new).differs(Description(old))).collect();
+    let is_described = |at: usize, new: &ProcessStats| {
+        before.get(at).is_none_or(|old| identity(old) != identity(new) || Description(new).differs(Description(old)))
+    };
+    let described: Vec<_> = pairs().filter(|(at, _, new)| is_described(*at, new)).collect();
     w.number(described.len() as u64);
     for (at, _, new) in described {
         w.number(at as u64);
@@ -118,9 +120,9 @@ pub(super) fn pack(before: &[ProcessStats], now: &[ProcessStats]) -> Packed {
     w.column(fates.iter().map(|(.., new)| u64::from(new.rss_bytes.is_some())));
     w.column(fates.iter().map(|(_, old, new)| zigzag(rss(new).wrapping_sub(rss(old)))));
 
-    let sums = |of: &[ProcessStats], which: fn(&ProcessStats) -> Totals| of.iter().map(which).collect::<Vec<_>>();
     for which in [|of: &ProcessStats| of.totals, |of: &ProcessStats| of.mmap.unwrap_or_default()] {
-        totals::put(&sums(before, which), &sums(now, which), &mut w);
+        let (before, now): (Vec<_>, Vec<_>) = pairs().map(|(_, old, new)| (which(old), which(new))).unzip();
+        totals::put(&before, &now, &mut w);
     }
 
     let value = |of: &ProcessStats, counter| of.counters.0.get(&counter).copied();
@@ -158,7 +160,14 @@ pub(super) fn apply(
     let n_described = r.number()?;
     for _ in 0..n_described {
         let id = r.number()?;
-        Description::get(at(processes, id)?, &mut r)?;
+        let (process, mut described) = (at(processes, id)?, ProcessStats::default());
+        Description::get(&mut described, &mut r)?;
+        if identity(&described) == identity(process) {
+            let ProcessStats { ended, totals, counters, rss_bytes, mmap, .. } = std::mem::take(process);
+            let mmap = described.mmap.map(|none| mmap.unwrap_or(none));
+            described = ProcessStats { ended, totals, counters, rss_bytes, mmap, ..described };
+        }
+        *process = described;
     }
     fates(&mut r, processes)?;
     let mut sums: Vec<Totals> = processes.iter().map(|process| process.totals).collect();
@@ -195,7 +204,7 @@ fn fates(r: &mut Reader<'_>, processes: &mut [ProcessStats]) -> Result<(), Malfo
         id = id.wrapping_add(step);
         when = when.wrapping_add(unzigzag(whens.next()?));
         let process = at(processes, id)?;
-        process.ended = how(hows.next()?)?.map(|how| (std::time::Duration::from_nanos(when), how));
+        process.ended = how(hows.next()?)?.map(|how| (Duration::from_nanos(when), how));
         let rss = process.rss_bytes.unwrap_or(0).wrapping_add(unzigzag(rss.next()?));
         process.rss_bytes = (known.next()? != 0).then_some(rss);
     }
@@ -245,4 +254,51 @@ const fn how(number: u64) -> Result<Option<ProcessEnd>, Malformed> {
         3 => Some(ProcessEnd::Released),
         _ => return Err(Malformed::Number),
     })
+}
+
+/// What makes a process the same in two snapshots of a session: its pid and when it joined. Sums of processes that ended have no
+/// pid: they are told by the command before their number, `sh (12 ended processes)`.
+fn identity(process: &ProcessStats) -> (u32, Duration, &str) {
+    let command = match process.pid {
+        0 => process.comm.rsplit_once(" (").map_or(process.comm.as_str(), |(command, _)| command),
+        _ => "",
+    };
+    (process.pid, process.joined_at, command)
+}
+
+/// Gives processes their places in a recording. A session lists them in an order of its own, and may tell one with others when it
+/// has ended: its place is then free for another.
+#[derive(Debug, Default)]
+pub(super) struct Places(HashMap<(u32, Duration, String, usize), u32>);
+
+impl Places {
+    /// The place of each process of a snapshot, and the list by place; places of which the snapshot does not tell are empty.
+    pub(super) fn of(&mut self, processes: &[ProcessStats], n_places: usize) -> (Vec<ProcessId>, Vec<ProcessStats>) {
+        let mut n_equal: HashMap<(u32, Duration, &str), usize> = HashMap::new();
+        let keys: Vec<_> = processes
+            .iter()
+            .map(|process| {
+                let (pid, joined_at, command) = identity(process);
+                let n_before = n_equal.entry((pid, joined_at, command)).or_default();
+                *n_before += 1;
+                (pid, joined_at, command.to_owned(), *n_before)
+            })
+            .collect();
+        let told: HashSet<_> = keys.iter().collect();
+        self.0.retain(|key, _| told.contains(key));
+        let taken: HashSet<u32> = self.0.values().copied().collect();
+        let mut free = (0..).filter(|place| !taken.contains(place));
+        let mut list = vec![ProcessStats::default(); n_places];
+        let mut places = Vec::with_capacity(keys.len());
+        for (key, process) in keys.into_iter().zip(processes) {
+            let place = *self.0.entry(key).or_insert_with(|| free.next().expect("numbers do not end"));
+            let at = place as usize;
+            if list.len() <= at {
+                list.resize(at + 1, ProcessStats::default());
+            }
+            list[at] = process.clone();
+            places.push(ProcessId(place));
+        }
+        (places, list)
+    }
 }

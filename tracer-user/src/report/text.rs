@@ -8,7 +8,7 @@ use super::format::{escaped, grouped, percent, short_path, shortened, size, size
 use crate::{
     analysis::statistics::{Rest, Statistic, Statistics, module_of},
     options::{Domains, Key, ReportOptions, Sort, View},
-    snapshot::{Domain, LOSSES, LOSSES_FROM_START, Snapshot, StackId, StackStats, Tid, Totals},
+    snapshot::{Domain, LOSSES, LOSSES_FROM_START, Snapshot, StackStats, Tid, Totals},
     symbolize::{FrameName, Names, Place, module_name},
 };
 
@@ -16,7 +16,14 @@ use crate::{
 const MAX_ALIGNED: usize = 100;
 
 /// Counters that are no loss, but tell about the target.
-const DETAILS: &[Counter] = &[Counter::Failed, Counter::Execs, Counter::RemapsUnknown, Counter::GivenBackBytes];
+const DETAILS: &[Counter] = &[
+    Counter::Failed,
+    Counter::FreesInherited,
+    Counter::Execs,
+    Counter::MappingsFailed,
+    Counter::RemapsUnknown,
+    Counter::GivenBackBytes,
+];
 
 /// Counters of truncated stacks and the end that each counts.
 const TRUNCATIONS: &[(Counter, StackEnd)] = &[
@@ -281,11 +288,7 @@ fn missing(name: &FrameName) -> String {
 }
 
 fn no_stack_reason(stack: &StackStats) -> &'static str {
-    match stack.stack.end.reason() {
-        Some(reason) => reason,
-        None if stack.id == StackId(tracer_common::abi::NO_STACK) => "table of stacks full",
-        None => "stack not stored",
-    }
+    stack.stack.end.reason().unwrap_or("table of stacks full")
 }
 
 /// What stands after a line's figures.
@@ -353,15 +356,23 @@ mod tests {
         Counter::HitsReturn,
         Counter::HitsFree,
         Counter::HitsPaused,
+        Counter::HitsOutside,
         Counter::Nested,
         Counter::FreesOfNull,
         Counter::ThreadsEnded,
         Counter::Unwound,
+        Counter::ForksFollowed,
+        Counter::Joined,
+        Counter::TargetsEnded,
         Counter::SampledNs,
         Counter::SampledRuns,
         Counter::Reallocs,
         Counter::HitsMapping,
         Counter::HitsMappingReturn,
+        Counter::MappingsTold,
+        Counter::MappingsOfAllocators,
+        Counter::MappingsNested,
+        Counter::MappingsIdle,
         // Printed beside `BlocksFull`.
         Counter::BlocksFullBytes,
     ];

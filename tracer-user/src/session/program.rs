@@ -24,7 +24,7 @@ impl Session {
         if !self.begun {
             return Ok(());
         }
-        if notices.contains(&Notice::Exec) {
+        if notices.iter().any(|notice| matches!(notice, Notice::Exec { .. })) {
             if self.origin == Origin::Child
                 && let Some(child) = &mut self.child
             {
@@ -35,7 +35,8 @@ impl Session {
         // A target that ends meanwhile is no error here.
         sleep(BETWEEN_MAPPING_LISTS.saturating_sub(self.last_maps.elapsed())).await;
         self.refresh_maps();
-        if notices.contains(&Notice::Libraries) && self.origin == Origin::Child {
+        let has_libraries = notices.iter().any(|notice| matches!(notice, Notice::Libraries { .. }));
+        if has_libraries && self.origin == Origin::Child {
             self.signal_child(Signal::SIGCONT);
         }
         Ok(())

@@ -8,11 +8,11 @@ use std::{
     thread::JoinHandle,
 };
 
-use tracer_common::counters::Counter;
+use tracer_common::{abi::Target, counters::Counter};
 
 use crate::{
-    bpf::{Kernel, RangeEvents, RawStack},
-    ranges::{Call, ProcessKey, Ranges},
+    bpf::{Kernel, RangeEvents, RawStack, TargetNumber},
+    ranges::{ProcessKey, ProcessRanges, Ranges},
     snapshot::Totals,
     target::data_segment::data_segment_end,
 };
@@ -35,11 +35,7 @@ impl State {
     /// Applies all calls that have been told.
     fn catch_up(&mut self) {
         let Self { events, ranges } = self;
-        events.drain(|event| {
-            if let Some(call) = Call::decode(event) {
-                ranges.apply(ProcessKey(event.target), &call);
-            }
-        });
+        events.drain(|event| ranges.take(event));
     }
 }
 
@@ -70,19 +66,19 @@ impl LiveRanges {
     }
 
     /// Tracing of a process begins now.
-    pub(super) fn begin(&self, pid: u32) {
+    pub(super) fn begin(&self, kernel: &Kernel, target: TargetNumber) {
+        let Some(Target { serial, tgid: pid, .. }) = kernel.target(target) else { return };
         match data_segment_end(pid) {
-            Ok(end) => lock(&self.state).ranges.set_break(ProcessKey(pid), end),
+            Ok(end) => lock(&self.state).ranges.set_break(ProcessKey(serial), end),
             // Its first call of brk is counted as one on memory that is not known.
             Err(error) => log::info!("pid {pid}: the end of its data segment is not known: {error}"),
         }
     }
 
     /// What one process has mapped, as of now.
-    pub(super) fn of_process(&self, kernel: &Kernel, pid: u32) -> Mapped {
+    pub(super) fn of_process(&self, kernel: &Kernel, target: TargetNumber) -> Mapped {
         let found = self.read(|ranges| {
-            let process = ranges.get(ProcessKey(pid))?;
-            let (account, noted) = (&process.account, process.space.noted());
+            let ProcessRanges { account, noted, .. } = ranges.get(ProcessKey(kernel.target(target)?.serial))?;
             let mut stacks: Vec<(u32, Totals)> = account.stacks().collect();
             stacks.sort_unstable_by_key(|(id, _)| *id);
             let counters = vec![
@@ -93,7 +89,7 @@ impl LiveRanges {
             Some((stacks, account.totals(), counters))
         });
         let (stacks, totals, counters) = found.unwrap_or_default();
-        let stacks = stacks.into_iter().map(|(id, totals)| kernel.mapping_stack(id, totals)).collect();
+        let stacks = stacks.into_iter().map(|(id, totals)| kernel.mapping_stack(target, id, totals)).collect();
         Mapped { stacks, totals, counters }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use object::Object as _;
 use thiserror::Error;
 use tracer_common::{
-    abi::{MAPPING_GENERATED, MAPPING_ROWS, Mapping},
+    abi::{MAPPING_GENERATED, MAPPING_ROWS, Mapping, target_flags},
     counters::Counter,
 };
 
@@ -20,7 +20,10 @@ use super::{
     read_module::{LibraryNotice, R_STATE_OFFSET, ReadModule},
 };
 use crate::{
-    bpf::{AttachError, Kernel, LoadError, Notices, RawStack, TableSizes, TrapCost, monotonic_ns},
+    bpf::{
+        AttachError, Kernel, LoadError, Notices, RawStack, Reach, TableSizes, TargetError, TargetNumber, TrapCost,
+        monotonic_ns,
+    },
     options::{Placement, SessionOptions},
     plan::{AllocatorSpec, SpecFunction},
     snapshot::{Frame, ModuleId, ModuleKind, Overhead, Snapshot, Stack, StackStats, TargetInfo, Tid, Totals},
@@ -61,6 +64,9 @@ pub enum TraceError {
     /// Mappings cannot be followed.
     #[error("failed to follow mappings")]
     Mappings(#[source] std::io::Error),
+    /// The kernel side cannot take it in.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// This host cannot trace.
     #[error("this host cannot trace: {reason}")]
     Host {
@@ -126,6 +132,8 @@ pub struct Tracer {
     kernel: Kernel,
     /// Where the domain `mmap` is followed.
     mappings: Option<LiveRanges>,
+    /// The process in the kernel's tables.
+    target: TargetNumber,
     modules: Modules,
     tables: RowTables<Vec<u8>>,
     /// Each module's rows and the vaddr that their offsets count from.
@@ -203,13 +211,15 @@ impl Tracer {
             stacks: if options.by_thread { MAX_STACKS_BY_THREAD } else { MAX_STACKS },
             rows: n_rows as u32 + spare,
             by_thread: options.by_thread,
-            mapping_events_bytes: if options.follows_mappings() { options.mmap_buffer_bytes } else { 0 },
+            range_events_bytes: if options.follows_mappings() { options.mmap_buffer_bytes } else { 0 },
+            ..TableSizes::default()
         };
         let mut kernel = Kernel::load(sizes, options.verbose >= 2)?;
         if paused {
             kernel.pause();
-            kernel.watch_exec(Some(process.pid));
         }
+        let flags = if origin == Origin::Child { target_flags::STOP_ON_LIBRARY } else { 0 };
+        let target = kernel.add_target(process.pid, 0, flags)?;
         let mappings = match options.follows_mappings() {
             true => Some(LiveRanges::start(kernel.range_events()?).map_err(TraceError::Mappings)?),
             false => None,
@@ -223,6 +233,7 @@ impl Tracer {
             allocators: options.allocators.clone(),
             kernel,
             mappings,
+            target,
             modules,
             tables: RowTables::new(sizes.rows),
             ranges: HashMap::new(),
@@ -262,14 +273,14 @@ impl Tracer {
         self.began_at_ns = monotonic_ns();
         self.begun = true;
         self.cpu_seconds_before = self.process.cpu_seconds();
-        self.kernel.trace(Some(self.process.pid));
-        self.mappings.iter().for_each(|mappings| mappings.begin(self.process.pid));
+        self.kernel.counting(true);
+        self.mappings.iter().for_each(|mappings| mappings.begin(&self.kernel, self.target));
         log::info!("tracing pid {}", self.process.pid);
     }
 
     /// Tracing ends; the tables stay as they are.
     pub fn end(&self) {
-        self.kernel.trace(None);
+        self.kernel.counting(false);
     }
 
     /// Takes every probe away, so that the target runs as if it were not traced; the tables stay. It takes about 0.1 s a probe on
@@ -442,10 +453,12 @@ impl Tracer {
             if !bindings.is_empty() {
                 log::info!("{} probe sites in {}", bindings.len(), self.modules.get(id).module.path.display());
                 match self.placement {
-                    Placement::Empty => self.kernel.attach_empty(&open_path, &bindings, self.process.pid)?,
+                    Placement::Empty => {
+                        self.kernel.attach_empty(&open_path, &bindings, Reach::Process(self.process.pid))?;
+                    }
                     Placement::Planned | Placement::Naive => {
-                        self.kernel.attach_exits(&open_path, &exits, self.process.pid)?;
-                        self.kernel.attach(&open_path, &bindings, self.process.pid)?;
+                        self.kernel.attach_exits(&open_path, &exits, Reach::Process(self.process.pid))?;
+                        self.kernel.attach(&open_path, &bindings, Reach::Process(self.process.pid))?;
                     }
                 }
                 self.n_sites += bindings.len();
@@ -457,7 +470,7 @@ impl Tracer {
         }
         // After all allocators: what one of them maps is told by its call in flight.
         for (open_path, mappings) in mapping_sites {
-            self.kernel.attach_mappings(&open_path, &mappings, self.process.pid)?;
+            self.kernel.attach_mappings(&open_path, &mappings, Reach::Process(self.process.pid))?;
         }
         Ok(())
     }
@@ -488,7 +501,7 @@ impl Tracer {
                 }
             })
             .collect();
-        let left_out = self.kernel.put_mappings(&mappings);
+        let left_out = self.kernel.put_mappings(self.target, &mappings);
         if left_out > 0 {
             self.note(format!(
                 "{left_out} executable mappings do not fit the table: stacks through them are truncated"
@@ -505,8 +518,8 @@ impl Tracer {
         let loaded = self.modules.get(id);
         let bias = loaded.module.mappings.first().map_or(0, |mapping| mapping.bias);
         let r_state = notice.r_debug.map_or(0, |r_debug| r_debug.0.wrapping_add(bias) + R_STATE_OFFSET);
-        self.kernel.watch_libraries(r_state, self.origin == Origin::Child);
-        self.kernel.attach_library_notice(path, notice.offset, self.process.pid)?;
+        self.kernel.watch_libraries(self.target, r_state);
+        self.kernel.attach_library_notice(path, notice.offset, Reach::Process(self.process.pid))?;
         self.library_notice = true;
         Ok(())
     }
@@ -529,7 +542,7 @@ impl Tracer {
         let (mut raw_stacks, totals) = self.kernel.read_stacks();
         let duration = self.elapsed();
         let mut counters = self.kernel.counters();
-        let mapped = self.mappings.as_ref().map(|mappings| mappings.of_process(&self.kernel, self.process.pid));
+        let mapped = self.mappings.as_ref().map(|mappings| mappings.of_process(&self.kernel, self.target));
         let mmap = mapped.map(|mapped| {
             raw_stacks.extend(mapped.stacks);
             raw_stacks.sort_by_key(|stack| stack.id);
@@ -552,7 +565,7 @@ impl Tracer {
             from_start: self.origin == Origin::Child,
             totals,
             mmap,
-            peak_at: self.kernel.peak_at_ns().map(|at_ns| self.since_began(at_ns)),
+            peak_at: self.kernel.scope_bytes().peak_at_ns.map(|at_ns| self.since_began(at_ns)),
             threads,
             memory: None,
             ages: None,

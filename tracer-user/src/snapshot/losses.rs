@@ -9,6 +9,7 @@ pub const LOSSES: &[Counter] = &[
     Counter::BlocksFull,
     Counter::StacksFull,
     Counter::ThreadsFull,
+    Counter::TargetsFull,
     Counter::LostReturns,
     Counter::UnpairedReturns,
     Counter::MissedFrees,

@@ -59,7 +59,8 @@ pub struct TargetInfo {
     pub running: bool,
 }
 
-/// Index into [`Snapshot::processes`].
+/// Index into [`Snapshot::processes`]. The same process may have another in the next snapshot: it is told by its pid and the
+/// time it joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessId(pub u32);
 
@@ -101,6 +102,13 @@ pub struct ProcessStats {
     pub counters: Counters,
     /// Its resident memory in bytes. `None`: not read, or it has ended.
     pub rss_bytes: Option<u64>,
+}
+
+impl ProcessStats {
+    /// Whether it stands for no process: in a recording, the place of one that is told with others by now.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How a process ended.

@@ -1,23 +1,21 @@
 //! ELF bytes → [`ModuleRows`]: for each piece of code, how a frame's caller is found.
 //!
-//! The rows come from `.eh_frame` (by section, or by `PT_GNU_EH_FRAME` where section headers are stripped) and from `.debug_frame`
-//! for code that `.eh_frame` leaves out. The file is hostile input: what is broken is counted in [`Problems`], the rest is used.
+//! The rows come from `.eh_frame` (by section, or by `PT_GNU_EH_FRAME` where section headers are stripped), from `.debug_frame`
+//! for code that `.eh_frame` leaves out, and from the instructions themselves for what neither covers ([`super::derived`]). The
+//! file is hostile input: what is broken is counted in [`Problems`], the rest is used.
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, HashMap},
+    ops::Range,
 };
 
 use gimli::{
-    BaseAddresses, CfaRule, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, EhFrameHdr, EndianSlice,
-    FrameDescriptionEntry, LittleEndian, Register, RegisterRule, UnwindContext, UnwindExpression, UnwindOffset,
-    UnwindSection, UnwindTableRow,
-};
-use object::{
-    Endianness, Object as _, ObjectSection as _, elf,
-    read::elf::{Dyn as _, ElfFile64, FileHeader as _, ProgramHeader as _, SectionHeader as _},
+    BaseAddresses, CfaRule, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, EndianSlice, FrameDescriptionEntry,
+    LittleEndian, Register, RegisterRule, UnwindContext, UnwindExpression, UnwindOffset, UnwindSection, UnwindTableRow,
 };
 use tracer_common::unwind::{RuleKind, UCONTEXT_RBP, UCONTEXT_RIP, UCONTEXT_RSP, UnwindRule};
+
+use super::{derived, image::Image};
 
 /// Rows kept of one module; the largest known (a debug build of a browser) has about 4 million.
 pub const MAX_ROWS_PER_MODULE: usize = 8 << 20;
@@ -30,8 +28,6 @@ pub const MAX_CFI_BYTES: usize = 128 << 20;
 pub const MAX_UNCOMPRESSED_BYTES: u64 = 256 << 20;
 /// Program and section headers looked at.
 pub const MAX_HEADERS: usize = 4096;
-/// Bytes after an entry point without unwind information that count as part of it.
-pub const MAX_ENTRY_BYTES: u64 = 256;
 
 /// The unwind rows of one ELF file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +38,8 @@ pub struct ModuleRows {
     pub rows: Vec<(u32, UnwindRule)>,
     /// What could not be read or expressed.
     pub problems: Problems,
+    /// Most of its code has no unwind information: a debug file may have some, or names of more functions.
+    pub is_bare: bool,
 }
 
 impl ModuleRows {
@@ -57,8 +55,24 @@ impl ModuleRows {
 /// # Errors
 /// Only where nothing could be understood: not an ELF file, or not one for x86-64.
 pub fn module_rows(elf: &[u8]) -> Result<ModuleRows, RowsError> {
+    module_rows_with(elf, None)
+}
+
+/// As [`module_rows`], with the bytes of the separate debug file of `elf`.
+///
+/// # Errors
+/// As [`module_rows`]; a broken debug file only adds nothing.
+pub fn module_rows_with(elf: &[u8], debug: Option<&[u8]>) -> Result<ModuleRows, RowsError> {
     let image = Image::parse(elf)?;
-    let mut collector = Collector::new(&image);
+    let mut collector = described(&image, debug);
+    collector.mark_entry();
+    collector.derive(debug);
+    Ok(collector.finish())
+}
+
+/// What unwind information says.
+fn described<'a>(image: &'a Image<'a>, debug: Option<&[u8]>) -> Collector<'a> {
+    let mut collector = Collector::new(image);
     if let Some((bytes, vaddr)) = image.eh_frame(&mut collector.problems) {
         let mut section = EhFrame::new(bytes, LittleEndian);
         section.set_address_size(8);
@@ -66,14 +80,25 @@ pub fn module_rows(elf: &[u8]) -> Result<ModuleRows, RowsError> {
     } else {
         collector.problems.add(Problem::NoEhFrame);
     }
-    let debug_frame = image.debug_frame(&mut collector.problems);
-    if let Some(bytes) = &debug_frame {
-        collector.finish_eh_frame();
-        let mut section = DebugFrame::new(bytes, LittleEndian);
-        section.set_address_size(8);
-        collector.collect(&section, &BaseAddresses::default());
+    let debug_image = debug.and_then(|debug| Image::parse(debug).ok());
+    for image in std::iter::once(image).chain(&debug_image) {
+        if let Some(bytes) = image.debug_frame(&mut collector.problems) {
+            collector.finish_section();
+            let mut section = DebugFrame::new(&bytes, LittleEndian);
+            section.set_address_size(8);
+            collector.collect(&section, &BaseAddresses::default());
+        }
     }
-    Ok(collector.finish())
+    collector.finish_section();
+    collector
+}
+
+/// The rows that unwind information alone gives, and the code that it covers.
+#[cfg(test)]
+pub(super) fn described_rows(image: &Image<'_>) -> (ModuleRows, Vec<Range<u64>>) {
+    let collector = described(image, None);
+    let functions = collector.functions.iter().map(|function| function.start..function.end).collect();
+    (collector.finish(), functions)
 }
 
 /// Why a file has no rows at all.
@@ -164,145 +189,6 @@ impl Problems {
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
-/// What is needed of the ELF file, read from its program headers first: section headers may be stripped or broken.
-struct Image<'a> {
-    bytes: &'a [u8],
-    file: Option<ElfFile64<'a, Endianness>>,
-    loads: Vec<Load>,
-    eh_frame_hdr_vaddr: Option<u64>,
-    entry_vaddr: u64,
-    /// A program, or a loader that can be run as one: `entry_vaddr` is where the kernel starts it.
-    is_program: bool,
-}
-
-#[derive(Clone, Copy)]
-struct Load {
-    vaddr: u64,
-    file_offset: u64,
-    file_bytes: u64,
-    executable: bool,
-}
-
-impl<'a> Image<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<Self, RowsError> {
-        let header = elf::FileHeader64::<Endianness>::parse(bytes).map_err(|_| RowsError::NotElf)?;
-        let endian = header.endian().map_err(|_| RowsError::NotElf)?;
-        let machine = header.e_machine(endian);
-        if machine != elf::EM_X86_64 || endian != Endianness::Little {
-            return Err(RowsError::NotX86_64(machine.0));
-        }
-        let headers = header.program_headers(endian, bytes).map_err(|_| RowsError::NoCode)?;
-        let mut image = Self {
-            bytes,
-            file: ElfFile64::parse(bytes).ok().filter(|file| file.elf_section_table().len() <= MAX_HEADERS),
-            loads: Vec::new(),
-            eh_frame_hdr_vaddr: None,
-            entry_vaddr: header.e_entry(endian),
-            is_program: header.e_type(endian) == elf::ET_EXEC,
-        };
-        for segment in headers.iter().take(MAX_HEADERS) {
-            match segment.p_type(endian) {
-                elf::PT_LOAD => image.loads.push(Load {
-                    vaddr: segment.p_vaddr(endian),
-                    file_offset: segment.p_offset(endian),
-                    file_bytes: segment.p_filesz(endian),
-                    executable: segment.p_flags(endian).contains(elf::PF_X),
-                }),
-                elf::PT_GNU_EH_FRAME => image.eh_frame_hdr_vaddr = Some(segment.p_vaddr(endian)),
-                elf::PT_INTERP => image.is_program = true,
-                elf::PT_DYNAMIC => {
-                    let entries = segment.dynamic(endian, bytes).ok().flatten().unwrap_or_default();
-                    image.is_program |= entries.iter().take(MAX_HEADERS).any(|entry| {
-                        entry.d_tag(endian) == elf::DT_FLAGS_1 && entry.d_val(endian) & elf::DF_1_PIE.0 != 0
-                    });
-                }
-                _ => {}
-            }
-        }
-        if image.code().next().is_none() { Err(RowsError::NoCode) } else { Ok(image) }
-    }
-
-    fn base_vaddr(&self) -> u64 {
-        self.loads.iter().map(|load| load.vaddr).min().unwrap_or(0) & !0xfff
-    }
-
-    /// Address ranges of the executable segments, cut where the file ends and where offsets no longer fit 32 bits.
-    fn code(&self) -> impl Iterator<Item = std::ops::Range<u64>> {
-        let last = self.base_vaddr().saturating_add(u64::from(u32::MAX));
-        self.loads.iter().filter(|load| load.executable).map(move |load| {
-            let bytes = load.file_bytes.min((self.bytes.len() as u64).saturating_sub(load.file_offset));
-            load.vaddr..load.vaddr.saturating_add(bytes).min(last)
-        })
-    }
-
-    /// The file's bytes from `vaddr` to the end of its segment.
-    fn bytes_from(&self, vaddr: u64) -> Option<&'a [u8]> {
-        self.loads.iter().find_map(|load| {
-            let within = vaddr.checked_sub(load.vaddr).filter(|&within| within < load.file_bytes)?;
-            let start = usize::try_from(load.file_offset.checked_add(within)?).ok()?;
-            let end = load.file_offset.saturating_add(load.file_bytes).min(self.bytes.len() as u64) as usize;
-            self.bytes.get(start..end)
-        })
-    }
-
-    fn section_vaddr(&self, name: &str) -> Option<u64> {
-        let section = self.file.as_ref()?.section_by_name(name)?;
-        Some(section.address())
-    }
-
-    /// `.eh_frame` and its address.
-    fn eh_frame(&self, problems: &mut Problems) -> Option<(&'a [u8], u64)> {
-        if self.file.is_none() {
-            problems.add(Problem::HeadersBroken);
-        }
-        let by_section = self.file.as_ref().and_then(|file| {
-            let section = file.section_by_name(".eh_frame")?;
-            let in_file = section.elf_section_header().sh_type(file.endian()) != elf::SHT_NOBITS;
-            let data = section.data().ok().filter(|data| in_file && !data.is_empty())?;
-            Some((data, section.address()))
-        });
-        by_section.or_else(|| {
-            let hdr_vaddr = self.eh_frame_hdr_vaddr?;
-            let hdr = EhFrameHdr::new(self.bytes_from(hdr_vaddr)?, LittleEndian);
-            let bases = BaseAddresses::default().set_eh_frame_hdr(hdr_vaddr);
-            let vaddr = hdr.parse(&bases, 8).ok()?.eh_frame_ptr().direct().ok()?;
-            Some((self.bytes_from(vaddr)?, vaddr))
-        })
-    }
-
-    fn debug_frame(&self, problems: &mut Problems) -> Option<Cow<'a, [u8]>> {
-        let section = self.file.as_ref()?.section_by_name(".debug_frame")?;
-        let uncompressed = section
-            .compressed_data()
-            .ok()
-            .filter(|data| data.uncompressed_size <= MAX_UNCOMPRESSED_BYTES)
-            .and_then(|data| data.decompress().ok());
-        if uncompressed.is_none() {
-            problems.add(Problem::DebugFrameUnreadable);
-        }
-        uncompressed
-    }
-
-    fn bases(&self, eh_frame_vaddr: u64) -> BaseAddresses {
-        let mut bases = BaseAddresses::default().set_eh_frame(eh_frame_vaddr);
-        if let Some(text) = self.section_vaddr(".text") {
-            bases = bases.set_text(text);
-        }
-        if let Some(got) = self.section_vaddr(".got") {
-            bases = bases.set_got(got);
-        }
-        bases
-    }
-
-    /// Where the kernel starts the program or loader. Linkers once set the entry of libraries that have none to the
-    /// start of `.text`, which is any function.
-    fn entry(&self) -> Option<u64> {
-        let vaddr = self.entry_vaddr;
-        let is_code = vaddr != 0 && self.code().any(|code| code.contains(&vaddr));
-        (is_code && (self.is_program || self.section_vaddr(".text") != Some(vaddr))).then_some(vaddr)
-    }
-}
-
 /// One function's rows, not yet cut where the next function begins.
 struct Function {
     start: u64,
@@ -313,11 +199,12 @@ struct Function {
 
 struct Collector<'a> {
     image: &'a Image<'a>,
-    code: Vec<std::ops::Range<u64>>,
+    code: Vec<Range<u64>>,
     functions: Vec<Function>,
     rows: Vec<(u64, UnwindRule)>,
-    /// The functions of `.eh_frame`, sorted, once it has been read.
-    n_eh_frame: usize,
+    /// The functions of earlier sections, sorted.
+    n_finished: usize,
+    is_bare: bool,
     cfi_bytes: usize,
     context: UnwindContext<usize>,
     problems: Problems,
@@ -330,7 +217,8 @@ impl<'a> Collector<'a> {
             code: image.code().collect(),
             functions: Vec::new(),
             rows: Vec::new(),
-            n_eh_frame: 0,
+            n_finished: 0,
+            is_bare: false,
             cfi_bytes: 0,
             context: UnwindContext::new(),
             problems: Problems::default(),
@@ -369,7 +257,7 @@ impl<'a> Collector<'a> {
     ) {
         self.cfi_bytes = self.cfi_bytes.saturating_add(fde.entry_len().saturating_add(fde.cie().entry_len()));
         let (start, end) = (fde.initial_address(), fde.initial_address().saturating_add(fde.len()));
-        if start == end || self.eh_frame_covers(start) {
+        if start == end || self.is_covered(start) {
             return;
         }
         let Some(code) = self.code.iter().find(|code| code.contains(&start)) else {
@@ -411,16 +299,46 @@ impl<'a> Collector<'a> {
         self.functions.push(Function { start, end, first_row, n_rows: self.rows.len() - first_row });
     }
 
-    /// Called between the two sections: from here on, functions that start in covered code are left out.
-    fn finish_eh_frame(&mut self) {
+    /// Called between two sections: from here on, functions that start in covered code are left out.
+    fn finish_section(&mut self) {
         self.functions.sort_by_key(|function| function.start);
-        self.n_eh_frame = self.functions.len();
+        self.n_finished = self.functions.len();
     }
 
-    fn eh_frame_covers(&self, vaddr: u64) -> bool {
-        let known = &self.functions[..self.n_eh_frame];
+    fn is_covered(&self, vaddr: u64) -> bool {
+        let known = &self.functions[..self.n_finished];
         let after = known.partition_point(|function| function.start <= vaddr);
         after > 0 && vaddr < known[after - 1].end
+    }
+
+    /// Adds what the code itself tells, where there is nothing else.
+    fn derive(&mut self, debug: Option<&[u8]>) {
+        let mut covered: Vec<Range<u64>> = Vec::with_capacity(self.functions.len());
+        for function in &self.functions {
+            match covered.last_mut() {
+                Some(last) if function.start <= last.end => last.end = last.end.max(function.end),
+                _ => covered.push(function.start..function.end),
+            }
+        }
+        let length = |ranges: &[Range<u64>]| {
+            ranges.iter().map(|range| range.end.saturating_sub(range.start)).fold(0, u64::saturating_add)
+        };
+        self.is_bare = length(&covered) < length(&self.code) / 2;
+        for stretch in derived::stretches(self.image, &covered, debug) {
+            if self.rows.len() >= MAX_ROWS_PER_MODULE {
+                return self.problems.add(Problem::TooManyRows);
+            }
+            let end = self.next_start(stretch.range.start).min(stretch.range.end);
+            let (first_row, n_rows) = (self.rows.len(), stretch.rows.len());
+            self.functions.push(Function { start: stretch.range.start, end, first_row, n_rows });
+            self.rows.extend(stretch.rows);
+        }
+    }
+
+    /// Where the next function of the sections begins; an instruction may reach into it in a broken file.
+    fn next_start(&self, vaddr: u64) -> u64 {
+        let next = self.functions[..self.n_finished].partition_point(|function| function.start <= vaddr);
+        self.functions[..self.n_finished].get(next).map_or(u64::MAX, |function| function.start)
     }
 
     fn finish(mut self) -> ModuleRows {
@@ -431,7 +349,6 @@ impl<'a> Collector<'a> {
         for _ in self.functions.len()..n_functions {
             self.problems.add(Problem::Overlapping);
         }
-        self.mark_entry();
 
         let base_vaddr = self.image.base_vaddr();
         let mut rows: Vec<(u32, UnwindRule)> = Vec::with_capacity(self.rows.len());
@@ -456,30 +373,18 @@ impl<'a> Collector<'a> {
             }
         }
         rows.shrink_to_fit();
-        ModuleRows { base_vaddr, rows, problems: self.problems }
+        ModuleRows { base_vaddr, rows, problems: self.problems, is_bare: self.is_bare }
     }
 
-    /// Nothing called the code at the entry point. crt1's `_start` says so by an undefined return address; glibc's
-    /// loader (2.36: `_start` and `_dl_start_user`, which calls the constructors) and musl's `_start` have no unwind
-    /// information at all.
+    /// Nothing called the code at the entry point: crt1's `_start` says so by an undefined return address, others by nothing.
+    /// (glibc's loader and musl's `_start` have no unwind information at all: see [`Self::derive`].)
     fn mark_entry(&mut self) {
-        let Some(entry) = self.image.entry() else { return };
-        let root = (entry, UnwindRule::of(RuleKind::Root));
-        let after = self.functions.partition_point(|function| function.start <= entry);
-        if let Some(function) = after.checked_sub(1).map(|n| &mut self.functions[n])
-            && entry < function.end
-        {
-            if function.start == entry && self.image.is_program {
-                (function.first_row, function.n_rows) = (self.rows.len(), 1);
-                self.rows.push(root);
-            }
-            return;
+        let Some(entry) = self.image.entry().filter(|_| self.image.is_program) else { return };
+        if let Ok(n) = self.functions.binary_search_by_key(&entry, |function| function.start) {
+            let function = &mut self.functions[n];
+            (function.first_row, function.n_rows) = (self.rows.len(), 1);
+            self.rows.push((entry, UnwindRule::of(RuleKind::Root)));
         }
-        let next = self.functions.get(after).map_or(u64::MAX, |next| next.start);
-        let code_end = self.code.iter().find(|code| code.contains(&entry)).map_or(entry, |code| code.end);
-        let end = next.min(code_end).min(entry.saturating_add(MAX_ENTRY_BYTES));
-        self.functions.insert(after, Function { start: entry, end, first_row: self.rows.len(), n_rows: 1 });
-        self.rows.push(root);
     }
 }
 

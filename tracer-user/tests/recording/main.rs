@@ -16,8 +16,12 @@ use tracer_common::{
     counters::Counter,
 };
 use tracer_user::{
-    recording::{ReadError, RecordError, Recorder, Recording, SessionInfo, SnapshotMeta, Which, rewrite_names},
-    snapshot::{Counters, Domain, Frame, ProcessEnd, ProcessStats, Snapshot, Stack, StackId, StackStats, Totals},
+    recording::{
+        Builder, ReadError, RecordError, Recorder, Recording, SessionInfo, SnapshotMeta, Which, rewrite_names,
+    },
+    snapshot::{
+        Counters, Domain, Frame, ProcessEnd, ProcessId, ProcessStats, Snapshot, Stack, StackId, StackStats, Totals,
+    },
     symbolize::Names,
 };
 
@@ -110,6 +114,53 @@ fn deep_stacks_that_differ_in_one_frame_are_within_the_limit() {
     recorder.finish(&Names::default()).expect("there is room");
     let read = Recording::read(&path).expect("just written");
     assert_eq!((read.problems.len(), read.stacks.len()), (0, 20_000), "{:?}", read.problems);
+}
+
+#[test]
+fn a_process_is_met_again_wherever_the_session_lists_it_and_its_place_is_free_when_it_is_told_no_more() {
+    let process = |pid, at, bytes| ProcessStats {
+        pid,
+        comm: "worker".into(),
+        joined_at: Duration::from_secs(at),
+        totals: Totals { allocated_bytes: bytes, allocated_count: 1, ..Totals::default() },
+        ..ProcessStats::default()
+    };
+    let sum = |n: u64| ProcessStats { comm: format!("sh ({n} ended processes)"), ..process(0, 0, 1000 * n) };
+    let stack = |id: u32, bytes| StackStats {
+        id: StackId(id),
+        stack: Arc::new(Stack { process: Some(ProcessId(id)), ..Stack::default() }),
+        totals: Totals { allocated_bytes: bytes, allocated_count: 1, ..Totals::default() },
+    };
+    let snapshot = |processes: Vec<ProcessStats>| Snapshot {
+        stacks: (0..).zip(&processes).map(|(id, process)| stack(id, process.totals.allocated_bytes)).collect(),
+        processes,
+        ..Snapshot::default()
+    };
+    let mut builder = Builder::new(SessionInfo::default());
+    for processes in [
+        vec![process(1, 0, 11), process(2, 0, 12), process(3, 0, 13)],
+        // 1 ended, and is listed behind; 2 is told with others; pid 3 is another process.
+        vec![process(3, 5, 23), sum(1), process(1, 0, 21)],
+        vec![sum(2), process(3, 5, 33)],
+    ] {
+        builder.snapshot(&snapshot(processes), SnapshotMeta::default());
+    }
+    let recording = builder.finish(Names::default());
+    let told = |index| -> Vec<(u32, u64, u64, u64)> {
+        let snapshot = recording.snapshot(Which::Index(index));
+        let processes = (0..).map(ProcessId).zip(&snapshot.processes).filter(|(_, process)| !process.is_empty());
+        let of = |id| snapshot.stacks.iter().filter(move |stats| stats.stack.process == Some(id));
+        processes
+            .map(|(id, process)| {
+                let bytes = of(id).map(|stats| stats.totals.allocated_bytes).sum();
+                (process.pid, process.joined_at.as_secs(), process.totals.allocated_bytes, bytes)
+            })
+            .collect()
+    };
+    assert_eq!(told(0), [(1, 0, 11, 11), (2, 0, 12, 12), (3, 0, 13, 13)]);
+    assert_eq!(told(1), [(1, 0, 21, 21), (3, 5, 23, 23), (0, 0, 1000, 1000)]);
+    assert_eq!(told(2), [(3, 5, 33, 33), (0, 0, 2000, 2000)]);
+    assert_eq!(recording.stacks.len(), 3, "stacks of a place are used again too");
 }
 
 #[test]

@@ -206,11 +206,13 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
     )
 }
 
-/// Anything at all may change from one snapshot to the next, but that a counter once met stays.
+/// Anything at all may change from one snapshot to the next, but that a counter once met stays. Few pids and times, so that
+/// processes are met again.
 fn process() -> impl Strategy<Value = ProcessStats> {
     let maybe = || proptest::option::of(text());
-    let who = (0..9_u32, proptest::option::of(0..9_u32), proptest::option::of(0..9_u32), text(), maybe(), text());
-    let place = (maybe(), maybe(), duration(), any::<bool>());
+    let who = (1..4_u32, proptest::option::of(0..9_u32), proptest::option::of(0..9_u32), text(), maybe(), text());
+    let joined_at = (0..2_u64).prop_map(Duration::from_millis);
+    let place = (maybe(), maybe(), joined_at, any::<bool>());
     let ended = proptest::option::of((
         duration(),
         prop_oneof![Just(ProcessEnd::Exited), Just(ProcessEnd::Exec), Just(ProcessEnd::Released)],

@@ -4,7 +4,7 @@
 
 /// A compiled pattern.
 #[derive(Clone, Debug)]
-pub(super) struct Glob(Vec<Token>);
+pub struct Glob(Vec<Token>);
 
 #[derive(Clone, Debug)]
 enum Token {
@@ -20,7 +20,7 @@ enum Token {
 
 impl Glob {
     /// Compiles a pattern.
-    pub(super) fn new(pattern: &str) -> Self {
+    pub fn new(pattern: &str) -> Self {
         let chars: Vec<char> = pattern.chars().collect();
         let mut tokens = Vec::new();
         let mut at = 0;
@@ -47,7 +47,7 @@ impl Glob {
     }
 
     /// Whether the whole text matches. Takes at most the product of both lengths.
-    pub(super) fn is_match(&self, text: &str) -> bool {
+    pub fn is_match(&self, text: &str) -> bool {
         let tokens = &self.0;
         let mut rest = text.chars();
         let mut token = 0;

@@ -7,15 +7,15 @@ const MIN_LIKENESS: f64 = 0.8;
 const MAX_NEAR: usize = 3;
 
 /// The names most like `wanted`, the most alike first.
-pub fn names(wanted: &str, among: &[String]) -> Vec<String> {
-    let mut near: Vec<(f64, &String)> = among
+pub fn names<T: AsRef<str>>(wanted: &str, among: &[T]) -> Vec<String> {
+    let mut near: Vec<(f64, &str)> = among
         .iter()
-        .map(|name| (strsim::jaro_winkler(wanted, name), name))
+        .map(|name| (strsim::jaro_winkler(wanted, name.as_ref()), name.as_ref()))
         .filter(|(likeness, _)| *likeness >= MIN_LIKENESS)
         .collect();
     near.sort_by(|(a, name), (b, other)| b.total_cmp(a).then_with(|| name.cmp(other)));
     near.dedup_by(|(_, a), (_, b)| a == b);
-    near.into_iter().take(MAX_NEAR).map(|(_, name)| name.clone()).collect()
+    near.into_iter().take(MAX_NEAR).map(|(_, name)| name.to_owned()).collect()
 }
 
 #[cfg(test)]
