@@ -256,14 +256,20 @@ proptest! {
                 let (at, block) = usable[step.pick.index(usable.len())];
                 let n = (at..at + step.n).take_while(|page| truth.pages.get(page) == Some(&block)).count() as u64;
                 entered_ns = entered_ns.max(known_at[block] + 1);
+                let (old_start, old_bytes) = (at * PAGE_BYTES, n * PAGE_BYTES);
                 truth.unmap(at, n);
-                Operation::Unmap { start: at * PAGE_BYTES, bytes: n * PAGE_BYTES }
+                match truth.free_run(step.n, step.pick) {
+                    Some(to) if step.moves && (to + step.n <= at || at + n <= to) => {
+                        truth.map(to, step.n, step.stack);
+                        let (start, bytes) = (to * PAGE_BYTES, step.n * PAGE_BYTES);
+                        Operation::Remap { old_start, old_bytes, start, bytes, keeps_old: false, fixed: false }
+                    }
+                    _ => Operation::Unmap { start: old_start, bytes: old_bytes },
+                }
             };
             let returned_ns = effect + step.after;
             *thread = returned_ns + 1;
-            if step.maps {
-                known_at.push(returned_ns);
-            }
+            known_at.resize(truth.blocks.len(), returned_ns);
             let call = Call { operation, stack: step.stack, entered_ns, returned_ns, inside_allocator: false };
             calls.push((effect + step.told.min(step.after), call));
         }
@@ -281,6 +287,8 @@ proptest! {
 struct Step {
     thread: usize,
     maps: bool,
+    /// Moves elsewhere what else it would unmap.
+    moves: bool,
     n: u64,
     stack: u32,
     before: u64,
@@ -292,10 +300,12 @@ struct Step {
 
 fn concurrent() -> impl Strategy<Value = Step> {
     let times = (0..400_u64, 0..400_u64, 0..400_u64);
-    (0..4_usize, any::<bool>(), 1..6_u64, 0..N_STACKS, times, any::<Index>()).prop_map(
-        |(thread, maps, n, stack, (before, told, after), pick)| Step {
+    let what = (any::<bool>(), any::<bool>());
+    (0..4_usize, what, 1..6_u64, 0..N_STACKS, times, any::<Index>()).prop_map(
+        |(thread, (maps, moves), n, stack, (before, told, after), pick)| Step {
             thread,
             maps,
+            moves,
             n,
             stack,
             before,

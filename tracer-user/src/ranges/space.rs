@@ -113,7 +113,7 @@ impl AddressSpace {
             Operation::Remap { old_start, old_bytes, start, bytes, keeps_old, fixed } => {
                 let old = old_start..old_start.saturating_add(old_bytes);
                 // All of what mremap takes is one mapping of the kernel's: where a part of it is anonymous, all is.
-                let is_known = self.is_mapped(old_start..old.end.max(old_start + 1), call.entered_ns);
+                let is_known = self.was_mapped(&(old_start..old.end.max(old_start + 1)), call.entered_ns);
                 if !keeps_old {
                     self.unmap(old, call, changes);
                 }
@@ -235,8 +235,13 @@ impl AddressSpace {
         all.filter(|(_, piece)| is_meant(piece.block)).map(|(start, piece)| (*start..piece.end, piece.block)).collect()
     }
 
-    fn is_mapped(&self, range: Range<u64>, entered_ns: u64) -> bool {
-        !self.overlapping(&range, Which::BornBefore(entered_ns)).is_empty()
+    /// Whether some of a range was known when a call on it was entered; it may have been mapped again since.
+    fn was_mapped(&self, range: &Range<u64>, entered_ns: u64) -> bool {
+        let is_replaced = |replaced: &Replaced| {
+            let Range { start, end } = replaced.range;
+            entered_ns <= replaced.until_ns && start < range.end && range.start < end
+        };
+        self.replaced.iter().any(is_replaced) || !self.overlapping(range, Which::BornBefore(entered_ns)).is_empty()
     }
 }
 

@@ -359,7 +359,7 @@ impl Tracer {
         missing.map_or(Ok(()), |error| Err(ended_or(&self.process, error)))
     }
 
-    /// Whether any allocator function is probed.
+    /// Whether any allocator function is probed, or one that maps memory, where these are followed.
     pub fn has_sites(&self) -> bool {
         self.n_sites > 0
     }
@@ -471,6 +471,7 @@ impl Tracer {
         // After all allocators: what one of them maps is told by its call in flight.
         for (open_path, mappings) in mapping_sites {
             self.kernel.attach_mappings(&open_path, &mappings, Reach::Process(self.process.pid))?;
+            self.n_sites += mappings.len();
         }
         Ok(())
     }
