@@ -104,7 +104,7 @@ impl TraceArgs {
 fn parse_buffer(text: &str) -> Result<u32, String> {
     const SMALLEST: u64 = 4096;
     const LARGEST: u64 = 1 << 30;
-    let bytes = parse_size(text)?.next_power_of_two();
+    let bytes = parse_size(text)?.checked_next_power_of_two().unwrap_or(u64::MAX);
     match u32::try_from(bytes) {
         Ok(size) if (SMALLEST..=LARGEST).contains(&bytes) => Ok(size),
         _ => Err(format!("`{text}` is not between 4K and 1G")),
