@@ -8,6 +8,7 @@ pub mod docker;
 pub mod docs;
 mod guard;
 mod oracle;
+pub mod podman;
 pub mod process;
 mod programs;
 mod real;

@@ -32,12 +32,10 @@ counters! {
     HitsReturn, "hits_return", "return-probe hits";
     HitsFree, "hits_free", "probe hits at a freeing function";
     HitsPaused, "hits_paused", "probe hits before tracing began, around a pause or after the end, none of them counted elsewhere";
-    HitsOutside, "hits_outside", "probe hits of processes that are not traced, none of them counted elsewhere";
     Nested, "nested", "calls made by an allocator of its own functions, part of the outer call";
     Failed, "failed", "calls that returned NULL or an error";
     FreesOfNull, "frees_of_null", "frees of NULL";
     FreesUnknown, "frees_unknown", "frees of blocks that the trace does not know, normally from before the attach";
-    FreesInherited, "frees_inherited", "frees and reallocations, by forked processes, of blocks that they had from their parents";
     ReallocsUnknown, "reallocs_unknown", "reallocations of blocks that the trace does not know; the new block is counted";
     LostReturns, "lost_returns", "calls in flight whose return was never seen (longjmp, a signal, a missed return probe)";
     UnpairedReturns, "unpaired_returns", "returns without a call in flight";
@@ -57,12 +55,15 @@ counters! {
     TruncatedNoProgress, "truncated_broken_chain", "stacks cut where the chain of frames did not move up";
     Unwound, "stacks_unwound", "stacks walked";
     Execs, "execs", "exec calls of traced processes: their blocks were dropped with the old address space";
+    SampledNs, "sampled_ns", "nanoseconds spent in the sampled runs of our programs";
+    SampledRuns, "sampled_runs", "runs of our programs whose time was taken";
+    Reallocs, "reallocs", "reallocations that moved or resized a known block: one hit, counted as freed and as allocated";
+    HitsOutside, "hits_outside", "probe hits of processes that are not traced, none of them counted elsewhere";
+    FreesInherited, "frees_inherited", "frees and reallocations, by forked processes, of blocks that they had from their parents";
     ForksFollowed, "forks_followed", "processes forked by a traced one that are traced too";
     Joined, "joined", "processes of the scope that came to be traced at their first hit";
     TargetsEnded, "targets_ended", "traced processes whose last thread ended";
     TargetsFull, "targets_full", "processes not traced because the table of processes was full";
-    SampledNs, "sampled_ns", "nanoseconds spent in the sampled runs of our programs";
-    SampledRuns, "sampled_runs", "runs of our programs whose time was taken";
     HitsMapping, "hits_mapping", "probe hits at the entry of mmap and its kin (--domain mmap)";
     HitsMappingReturn, "hits_mapping_return", "probe hits at their returns";
     MappingsTold, "mappings_told", "calls of mmap and its kin that succeeded and are accounted for";
@@ -75,7 +76,6 @@ counters! {
     UnmapsMissed, "unmaps_missed", "ranges mapped again while still counted as mapped: the old ones were closed";
     RemapsUnknown, "remaps_unknown", "mremap and brk calls on memory that the trace does not know (a file's, or from before the attach), not counted";
     GivenBackBytes, "given_back_bytes", "bytes of mappings that madvise gave back, still counted as mapped";
-    Reallocs, "reallocs", "reallocations that moved or resized a known block: one hit, counted as freed and as allocated";
 }
 
 /// Number of counters.

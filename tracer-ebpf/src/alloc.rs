@@ -247,7 +247,7 @@ pub fn call(slot: &ThreadSlot) -> CallInFlight {
 }
 
 /// A call in flight whose return will never be seen.
-#[inline(never)]
+#[inline(always)]
 fn abandon(target: Counted, slot: &mut ThreadSlot) {
     lose(target.element, Counter::LostReturns);
     slot.in_flight = 0;

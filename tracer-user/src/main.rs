@@ -10,13 +10,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use cli::{Action, Offline, Target};
 use tracer_user::{
     offline::{self, Gate, GateOptions},
     options::{JsonTarget, RecordOptions, SessionOptions},
     plan,
-    scope::Scope,
     session::{self, Ended, SpawnError},
     target::{Process, host},
 };
@@ -68,11 +67,10 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
     match action {
         Action::Attach { mut options } => {
             set_up(&options);
-            let [Scope::Pid(pid)] = options.scopes[..] else { bail!("not yet: only one --pid is traced") };
             if options.interval.is_none() && io::stdout().is_terminal() && io::stderr().is_terminal() {
                 options.interval = Some(TERMINAL_INTERVAL);
             }
-            runtime()?.block_on(session::attach(pid, options)).map(|ended| exit(&ended))
+            runtime()?.block_on(session::attach(options)).map(|ended| exit(&ended))
         }
         Action::Run { command, options, gate: Some(gate) } => {
             set_up(&options);

@@ -21,12 +21,40 @@ pub enum Key {
     Traceback,
     /// Thread that allocated.
     Thread,
+    /// Process that allocated.
+    Process,
+    /// Container of the process.
+    Container,
+    /// Command of the process (`comm`).
+    Command,
+    /// User of the process.
+    User,
 }
 
 impl Key {
     /// Every one, in the order of the help.
-    pub const ALL: [Self; 6] =
-        [Self::Lineno, Self::Filename, Self::Function, Self::Module, Self::Traceback, Self::Thread];
+    pub const ALL: [Self; 10] = [
+        Self::Lineno,
+        Self::Filename,
+        Self::Function,
+        Self::Module,
+        Self::Traceback,
+        Self::Thread,
+        Self::Process,
+        Self::Container,
+        Self::Command,
+        Self::User,
+    ];
+
+    /// Whether lines are about who allocated, not where.
+    pub const fn is_owner(self) -> bool {
+        matches!(self, Self::Process | Self::Container | Self::Command | Self::User)
+    }
+
+    /// Whether a line is about one frame of a stack.
+    pub const fn is_frame(self) -> bool {
+        matches!(self, Self::Lineno | Self::Filename | Self::Function | Self::Module)
+    }
 
     /// The name on the command line and in reports and exports.
     pub const fn name(self) -> &'static str {
@@ -37,6 +65,10 @@ impl Key {
             Self::Module => "module",
             Self::Traceback => "traceback",
             Self::Thread => "thread",
+            Self::Process => "process",
+            Self::Container => "container",
+            Self::Command => "command",
+            Self::User => "user",
         }
     }
 }
@@ -82,6 +114,8 @@ pub struct Filters {
     pub functions: Vec<String>,
     /// Globs on modules (path or file name); a stack stays if any matches, or there are none.
     pub modules: Vec<String>,
+    /// Pids, or globs on commands; a stack stays if its process matches any, or there are none.
+    pub processes: Vec<String>,
     /// All frames of a stack are compared, not only its site.
     pub all_frames: bool,
     /// System libraries and language runtimes are left out.

@@ -210,7 +210,7 @@ proptest! {
     fn every_step_is_brute_forces(events in prop::collection::vec(event(), 0..120)) {
         let mut truth = PageTable::new();
         let mut ranges = Ranges::default();
-        ranges.set_break(PROCESS, PAGES * PAGE_BYTES);
+        ranges.know_break(PROCESS, PAGES * PAGE_BYTES);
         let mut now = 0;
         for event in &events {
             let Some((operation, stack, inside_allocator)) = happen(&mut truth, event) else { continue };
@@ -389,7 +389,7 @@ fn an_unmapping_that_no_call_told_is_counted() {
 fn a_forked_process_unmaps_its_own_memory_only() {
     let child = ProcessKey(8);
     let mut ranges = Ranges::default();
-    ranges.set_break(PROCESS, 0x1000);
+    ranges.know_break(PROCESS, 0x1000);
     ranges.apply(PROCESS, &call(map(0x10000, 0x4000), 1, 0, 1));
     ranges.forked(PROCESS, child);
     assert_eq!(ranges.get(child).expect("forked").inherited, (0x4000, 1));

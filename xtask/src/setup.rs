@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What the tests run: compilers, oracles, programs to trace, allocators, readers of exports, containers.
-const TEST_PACKAGES: [&str; 24] = [
+const TEST_PACKAGES: [&str; 25] = [
     "gcc",
     "g++",
     "libc6-dev",
@@ -39,6 +39,7 @@ const TEST_PACKAGES: [&str; 24] = [
     "docker.io",
     "containerd",
     "runc",
+    "podman",
 ];
 
 /// What to set up.

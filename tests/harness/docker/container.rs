@@ -4,10 +4,9 @@ use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use super::Docker;
 use crate::{guard::Output, process::Target, process::send, session::clean};
 
-/// A running container. Removed with its [`Docker`], at the latest.
+/// A running container. Removed with its engine, at the latest.
 #[derive(Debug)]
 pub struct Container {
     /// Its whole id.
@@ -16,17 +15,23 @@ pub struct Container {
     pub name: String,
     /// Its first process, as the host sees it.
     pub pid: u32,
-    /// `docker run`, which passes lines on.
+    /// The engine's command that passes lines on.
     front: Target,
-    host: String,
+    /// The engine's command that starts another process in it.
+    exec: Command,
 }
 
 impl Container {
-    pub(super) fn start(docker: &Docker, command: &mut Command, name: &str) -> Result<Self> {
-        let front = Target::spawn(command).with_context(|| format!("container {name} did not get ready"))?;
-        let id = docker.cli(&["inspect", "--format", "{{.Id}}", name])?;
-        let pid = docker.cli(&["inspect", "--format", "{{.State.Pid}}", name])?.parse()?;
-        Ok(Self { id, name: name.to_owned(), pid, front, host: docker.host() })
+    /// Starts it by a command that passes stdin and stdout on; what `known` says of it is asked when it is ready.
+    pub(crate) fn start(
+        run: &mut Command,
+        name: &str,
+        exec: Command,
+        known: impl FnOnce() -> Result<(String, u32)>,
+    ) -> Result<Self> {
+        let front = Target::spawn(run).with_context(|| format!("container {name} did not get ready"))?;
+        let (id, pid) = known()?;
+        Ok(Self { id, name: name.to_owned(), pid, front, exec })
     }
 
     /// Writes a line to its stdin.
@@ -49,11 +54,12 @@ impl Container {
         self.front.end()
     }
 
-    /// Starts another process in it, and comes back when that has said `ready`. The target's id is that of `docker exec`;
+    /// Starts another process in it, and comes back when that has said `ready`. The target's id is that of the engine's command;
     /// [`Self::pids`] has its own.
     pub fn exec(&self, program: &[&str]) -> Result<Target> {
-        let mut exec = clean("docker");
-        exec.env("DOCKER_HOST", &self.host).args(["exec", "--interactive", &self.name]).args(program);
+        let mut exec = clean(self.exec.get_program());
+        let set = self.exec.get_envs().filter_map(|(key, value)| Some((key, value?)));
+        exec.envs(set).args(self.exec.get_args()).args(program);
         Target::spawn(&mut exec)
     }
 

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -38,6 +38,19 @@ pub fn files_of(program: &Path, path: &str) -> Result<Vec<ImageFile>> {
     let library = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
     files.extend(listed.stdout.lines().filter_map(library).map(|library| (library.clone(), library)));
     Ok(files)
+}
+
+/// Makes an image of files: lays them out below `root`, and streams that to an engine's command.
+pub fn import(root: &Path, files: &[ImageFile], engine: &mut Command) -> Result<()> {
+    lay_out(root, files)?;
+    let mut tar = clean("tar");
+    let mut tar = Guard::spawn(tar.arg("-C").arg(root).args(["-c", "."]).stdout(Stdio::piped()))?;
+    let stream = tar.child_mut().stdout.take().context("stdout is a pipe")?;
+    let imported = Guard::spawn(piped(engine).stdin(stream))?.finish()?;
+    ensure!(imported.status.success(), "failed to make an image: {}", imported.stderr);
+    ensure!(tar.finish()?.status.success(), "tar failed");
+    fs::remove_dir_all(root)?;
+    Ok(())
 }
 
 /// Copies files to their places below a directory.

@@ -14,9 +14,12 @@
 //! ```
 
 mod container;
+mod containerd;
 mod files;
+mod groups;
 
 use std::{
+    cell::RefCell,
     ffi::OsStr,
     fs::{self, File},
     os::{fd::OwnedFd, unix::net::UnixListener},
@@ -28,18 +31,17 @@ use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use tracer_user::scope::containers::{Places, Socket};
 
+pub(crate) use self::groups::Groups;
 pub use self::{
     container::{Container, Hanging},
-    files::{ImageFile, files_of},
+    files::{ImageFile, files_of, import},
+    groups::OTHER_PARENT,
 };
 use crate::{
     guard::{Guard, piped},
     process::send,
     session::clean,
 };
-
-/// Where groups are; locked (flock(2)) by every daemon of tests.
-const GROUPS: &str = "/sys/fs/cgroup";
 
 /// Daemons lie in `sbin`.
 const DAEMON_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -48,22 +50,20 @@ const DAEMON_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// waits for the daemon and for nothing else.
 const WITH_SOCKET: &str = r#"LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&0 </dev/null"#;
 
-/// For `--cgroup-parent`: a group that is removed with the containers in it.
-pub const OTHER_PARENT: &str = "memtrace-tests";
-
 /// A daemon with what it keeps. Everything is stopped and removed when it goes.
 #[derive(Debug)]
 pub struct Docker {
     daemon: Option<Guard>,
     dir: TempDir,
-    groups: File,
+    /// Namespace and id of each.
+    of_containerd: RefCell<Vec<(String, String)>>,
+    _groups: Groups,
 }
 
 impl Docker {
     /// Starts a daemon, and comes back when it answers.
     pub fn start() -> Result<Self> {
-        let groups = File::open(GROUPS)?;
-        groups.lock_shared()?;
+        let groups = Groups::new()?;
         let dir = TempDir::new()?;
         let at = |name: &str| dir.path().join(name);
         let listener = UnixListener::bind(at("docker.sock"))?;
@@ -83,7 +83,7 @@ impl Docker {
         let daemon = Guard::spawn(&mut command)?;
         // The daemon alone listens from now on: when it ends, whoever waits is told.
         drop(command);
-        let docker = Self { daemon: Some(daemon), dir, groups };
+        let docker = Self { daemon: Some(daemon), dir, of_containerd: RefCell::default(), _groups: groups };
         docker.cli(&["version"]).with_context(|| format!("dockerd does not answer; its log:\n{}", docker.log()))?;
         Ok(docker)
     }
@@ -100,11 +100,7 @@ impl Docker {
 
     /// Where the library finds what it knows.
     pub fn places(&self) -> Places {
-        Places {
-            docker: Some(Socket::Named(self.socket())),
-            containerd: vec![self.dir.path().join("exec/containerd/daemon")],
-            stores: Vec::new(),
-        }
+        Places { docker: Some(Socket::Named(self.socket())), containerd: vec![self.containerd().0], stores: Vec::new() }
     }
 
     /// What `docker ARGS` writes to stdout, without the last line's end; it must exit with 0.
@@ -116,7 +112,7 @@ impl Docker {
     }
 
     /// `docker`, told where the daemon is.
-    pub(crate) fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = clean("docker");
         command.env("DOCKER_HOST", self.host());
         command
@@ -124,18 +120,7 @@ impl Docker {
 
     /// Makes an image of files alone.
     pub fn image(&self, name: &str, files: &[ImageFile]) -> Result<()> {
-        let root = self.dir.path().join("rootfs");
-        files::lay_out(&root, files)?;
-        let mut tar = clean("tar");
-        let mut tar = Guard::spawn(tar.arg("-C").arg(&root).args(["-c", "."]).stdout(Stdio::piped()))?;
-        let stream = tar.child_mut().stdout.take().context("stdout is a pipe")?;
-        let mut import = self.command();
-        import.args(["import", "-", name]);
-        let imported = Guard::spawn(piped(&mut import).stdin(stream))?.finish()?;
-        ensure!(imported.status.success(), "failed to import {name}: {}", imported.stderr);
-        ensure!(tar.finish()?.status.success(), "tar failed");
-        fs::remove_dir_all(root)?;
-        Ok(())
+        import(&self.dir.path().join("rootfs"), files, self.command().args(["import", "-", name]))
     }
 
     /// Starts a container without network, and comes back when its program has said `ready`.
@@ -147,14 +132,24 @@ impl Docker {
     pub fn run_with(&self, options: &[&str], image: &str, name: &str, program: &[&str]) -> Result<Container> {
         let mut run = self.command();
         run.args(["run", "--interactive", "--network=none", "--name", name]).args(options).arg(image).args(program);
-        Container::start(self, &mut run, name)
+        self.container(&mut run, name)
     }
 
     /// Starts a container that was made (`docker create --interactive`) or has ended.
     pub fn start_again(&self, name: &str) -> Result<Container> {
         let mut start = self.command();
         start.args(["start", "--interactive", name]);
-        Container::start(self, &mut start, name)
+        self.container(&mut start, name)
+    }
+
+    fn container(&self, run: &mut Command, name: &str) -> Result<Container> {
+        let mut exec = self.command();
+        exec.args(["exec", "--interactive", name]);
+        Container::start(run, name, exec, || {
+            let known = self.cli(&["inspect", "--format", "{{.Id}} {{.State.Pid}}", name])?;
+            let (id, pid) = known.split_once(' ').context("an id and a pid")?;
+            Ok((id.to_owned(), pid.parse()?))
+        })
     }
 
     /// Stops the daemon from answering, until what this returns goes.
@@ -169,15 +164,12 @@ impl Docker {
 
     fn clean_up(&mut self) -> Result<()> {
         let Some(daemon) = self.daemon.take() else { return Ok(()) };
+        self.remove_of_containerd();
         let ids = self.cli(&["ps", "--all", "--quiet"]).unwrap_or_default();
         let removed = ids.split_whitespace().try_for_each(|id| self.cli(&["rm", "--force", id]).map(|_| ()));
         send(daemon.pid(), libc::SIGTERM)?;
         let ended = daemon.finish();
         self.unmount();
-        // Nobody else's daemon is about to use them.
-        if self.groups.try_lock().is_ok() {
-            remove_empty_groups();
-        }
         removed?;
         ended.map(|_| ())
     }
@@ -199,17 +191,6 @@ impl Drop for Docker {
     fn drop(&mut self) {
         if let Err(error) = self.clean_up() {
             eprintln!("failed to stop docker in order: {error:#}; its log:\n{}", self.log());
-        }
-    }
-}
-
-/// The parents of containers' groups, in each hierarchy; what others still use is not empty and stays.
-fn remove_empty_groups() {
-    let root = Path::new(GROUPS);
-    let controllers = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    for hierarchy in controllers.chain([root.to_owned()]) {
-        for parent in ["docker", OTHER_PARENT] {
-            fs::remove_dir(hierarchy.join(parent)).ok();
         }
     }
 }

@@ -42,6 +42,8 @@ pub struct Diff<'a> {
     pub lines: Vec<StatisticDiff<'a>>,
     /// Lines outside of them.
     pub left_out: RestDiff,
+    /// Both are of one recording; else a line by process is all processes of one container and command.
+    pub same_recording: bool,
     /// Lines that both snapshots have, limits or not.
     pub n_common: usize,
     /// Lines that only the older one has.
@@ -111,8 +113,8 @@ impl StatisticDiff<'_> {
     }
 }
 
-/// Compares two snapshots. `same_recording`: both share modules and threads; else modules are taken for the same by build id,
-/// else by path, else by file name, and threads by name.
+/// Compares two snapshots. `same_recording`: both share modules, threads and processes; else modules are taken for the same by
+/// build id, else by path, else by file name, threads by name, and processes by container and command.
 ///
 /// Frames without line information are the same where they are the same address of the same build; between two builds by module
 /// and function. The order is tracemalloc's: absolute difference of what is asked for, then size, absolute difference of count,
@@ -151,6 +153,7 @@ pub fn diff<'a>(
         sort,
         lines: Vec::new(),
         left_out: RestDiff::default(),
+        same_recording,
         n_common: 0,
         n_vanished: 0,
         n_new: 0,
@@ -223,8 +226,8 @@ fn sides<'a>(old: &'a Snapshot, new: &'a Snapshot, same_recording: bool) -> (Sid
     }
     let (old_modules, new_modules) = shared_modules(&old.modules, &new.modules);
     let elsewhere = Space(UNMAPPED.0 - 1);
-    let old = Side { snapshot: old, modules: old_modules, unmapped: elsewhere, threads_by_id: false };
-    (old, Side { snapshot: new, modules: new_modules, unmapped: UNMAPPED, threads_by_id: false })
+    let old = Side { snapshot: old, modules: old_modules, unmapped: elsewhere, is_one_session: false };
+    (old, Side { snapshot: new, modules: new_modules, unmapped: UNMAPPED, is_one_session: false })
 }
 
 /// Which modules of two recordings are the same: by build id; of the others by path; of those left by file name.

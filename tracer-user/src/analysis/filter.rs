@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::HashSet,
+    collections::{BTreeSet, HashMap, HashSet},
     ffi::OsStr,
     fmt,
     path::{Component, Path},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     options::Filters,
-    snapshot::{Module, Snapshot, Totals},
+    snapshot::{Module, Owner, Snapshot, Stack, Totals},
     symbolize::{Attribution, FrameName, Names, attribute::qualified_name, module_name},
     text::glob::Glob,
 };
@@ -81,7 +81,8 @@ impl Filtered {
 impl Filters {
     /// Whether any stack can be left out; limits on the size of a line leave stacks alone.
     fn leave_out_stacks(&self) -> bool {
-        !self.files.is_empty() || !self.functions.is_empty() || !self.modules.is_empty() || self.own_code
+        let any = [&self.functions, &self.modules, &self.processes].into_iter().any(|globs| !globs.is_empty());
+        !self.files.is_empty() || any || self.own_code
     }
 }
 
@@ -92,7 +93,7 @@ impl Filters {
 /// A file is compared in two forms: as the debug information spells it, and by its last two components, as reports print it, so
 /// that what stands in a report can be pasted into a filter. A frame without source file stands under its module's path, one
 /// without module under `<unknown>`. A function is compared as it is demangled, and without its arguments. A module is compared by
-/// path and by file name.
+/// path and by file name. A process is compared by pid and command.
 pub fn filtered(snapshot: &Snapshot, names: &Names, attribution: &Attribution, filters: &Filters) -> Filtered {
     let of_stacks = snapshot.stacks.len();
     let mut removed = Removed { of_stacks, ..Removed::default() };
@@ -105,7 +106,7 @@ pub fn filtered(snapshot: &Snapshot, names: &Names, attribution: &Attribution, f
     let mut indices = Vec::new();
     kept.stacks.retain(|stack| {
         frames.index_all(&stack.stack, &mut indices);
-        let stays = judge.keeps(&frames, &indices);
+        let stays = judge.keeps_process(&stack.stack) && judge.keeps(&frames, &indices);
         if !stays {
             removed.n_stacks += 1;
             removed.totals.add(&stack.totals);
@@ -140,13 +141,19 @@ struct Judge<'a> {
     files: Vec<Glob>,
     functions: Vec<Glob>,
     modules: Vec<Glob>,
+    processes: Vec<Glob>,
+    /// By [`crate::snapshot::ProcessId`].
+    known_processes: HashMap<u32, bool>,
     own_code: Option<OwnCode>,
+    /// The executable of any process of the scope is somebody's own.
+    exes: BTreeSet<Option<&'a Path>>,
     /// By distinct frame, then by name.
     known: Vec<Vec<Option<Verdict>>>,
 }
 
 impl<'a> Judge<'a> {
     fn new(filters: &'a Filters, snapshot: &'a Snapshot) -> Self {
+        let processes = snapshot.processes.iter().map(|process| process.exe.as_deref());
         let globs = |patterns: &[String]| patterns.iter().map(|pattern| Glob::new(pattern)).collect();
         Self {
             filters,
@@ -154,9 +161,31 @@ impl<'a> Judge<'a> {
             files: filters.files.iter().map(|filter| Glob::new(&filter.pattern)).collect(),
             functions: globs(&filters.functions),
             modules: globs(&filters.modules),
+            processes: globs(&filters.processes),
+            known_processes: HashMap::new(),
             own_code: filters.own_code.then(OwnCode::new),
+            exes: processes.chain([snapshot.target.exe.as_deref()]).collect(),
             known: Vec::new(),
         }
+    }
+
+    fn keeps_process(&mut self, stack: &Stack) -> bool {
+        if self.processes.is_empty() {
+            return true;
+        }
+        let owner = self.snapshot.owner(stack);
+        let of = owner.map_or(u32::MAX, |owner| match owner {
+            Owner::One(id, _) => id.0,
+            Owner::Target(_) => 0,
+        });
+        *self.known_processes.entry(of).or_insert_with(|| {
+            let pid = owner.map(Owner::pid).filter(|pid| *pid != 0).map(|pid| pid.to_string());
+            let is_match = |glob: &Glob, owner: Owner<'_>| glob.is_match(owner.comm());
+            let wanted = self.filters.processes.iter().zip(&self.processes);
+            let mut named =
+                wanted.map(|(text, glob)| pid.as_ref() == Some(text) || owner.is_some_and(|o| is_match(glob, o)));
+            named.any(|named| named)
+        })
     }
 
     fn keeps(&mut self, frames: &Frames<'_, '_>, stack: &[u32]) -> bool {
@@ -216,8 +245,8 @@ impl<'a> Judge<'a> {
             let (path, short) = (module.path.to_string_lossy(), module_name(module));
             verdict.module = self.modules.iter().any(|glob| glob.is_match(&path) || glob.is_match(&short));
         }
-        let exe = self.snapshot.target.exe.as_deref();
-        verdict.own = self.own_code.as_ref().is_some_and(|own_code| own_code.is_own(exe, module, name));
+        let mut exes = self.exes.iter().copied();
+        verdict.own = self.own_code.as_ref().is_some_and(|own| exes.any(|exe| own.is_own(exe, module, name)));
         verdict
     }
 

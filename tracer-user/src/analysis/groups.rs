@@ -1,7 +1,7 @@
 //! Stacks → lines. One set of groups can take two snapshots, of one recording or of two, so that their lines can be compared:
 //! groups know modules by what makes them the same in both.
 
-use std::{cmp::Reverse, collections::HashMap, ffi::OsStr};
+use std::{cmp::Reverse, collections::HashMap, ffi::OsStr, time::Duration};
 
 use tracer_common::abi::StackEnd;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     options::{Key, ReportOptions},
-    snapshot::{Domain, ModuleId, Snapshot, StackId, StackStats, Tid, Totals},
+    snapshot::{Domain, Home, ModuleId, Snapshot, StackId, StackStats, Tid, Totals},
     symbolize::FrameName,
 };
 
@@ -42,8 +42,9 @@ pub(super) struct Side<'a> {
     pub(super) modules: Vec<SharedModule>,
     /// Of addresses in no known mapping.
     pub(super) unmapped: Space,
-    /// Thread ids mean the same in all sides; else threads are told by their names.
-    pub(super) threads_by_id: bool,
+    /// Ids of threads and processes mean the same in all sides; else threads are told by their names, processes by container and
+    /// command.
+    pub(super) is_one_session: bool,
 }
 
 /// The space of addresses in no mapping, where there is but one process.
@@ -55,7 +56,7 @@ impl<'a> Side<'a> {
         let modules = (0..snapshot.modules.len() as u32)
             .map(|id| SharedModule { id, space: Space(id), is_rebuilt: false })
             .collect();
-        Self { snapshot, modules, unmapped: UNMAPPED, threads_by_id: true }
+        Self { snapshot, modules, unmapped: UNMAPPED, is_one_session: true }
     }
 
     fn module(&self, id: Option<ModuleId>) -> Option<SharedModule> {
@@ -78,6 +79,15 @@ enum Group<'a> {
     Traceback(Box<[u32]>, StackEnd),
     Thread(Option<Tid>),
     ThreadNamed(&'a str),
+    /// Pid and the time it joined.
+    Process(u32, Duration),
+    /// Where and as what it runs: a process of another session.
+    Program(Home<'a>, &'a str),
+    Container(Home<'a>),
+    Command(&'a str),
+    User(Option<&'a str>),
+    /// It is not known whose the stack is.
+    NoOwner,
     /// The stack could not be stored.
     NoStack(StackEnd),
 }
@@ -182,6 +192,7 @@ impl<'a> Groups<'a> {
             let Some(site) = frames.site_at(&indices) else {
                 let group = match self.key {
                     Key::Thread => self.thread(side, stack),
+                    key if key.is_owner() => self.owner(side, stack),
                     _ => self.group(Group::NoStack(stack.stack.end)),
                 };
                 lines.add(group, || None, counted);
@@ -194,6 +205,7 @@ impl<'a> Groups<'a> {
                     lines.add(self.group(group), || Some(frames.site(site)), counted);
                 }
                 Key::Thread => lines.add(self.thread(side, stack), || Some(frames.site(site)), counted),
+                key if key.is_owner() => lines.add(self.owner(side, stack), || Some(frames.site(site)), counted),
                 _ if !self.cumulative => {
                     let group = self.of_name(side, frames, known, site);
                     lines.add(group, || Some(frames.site(site)), counted);
@@ -221,9 +233,21 @@ impl<'a> Groups<'a> {
         let thread = stack.stack.thread;
         let name = thread.and_then(|thread| side.snapshot.threads.get(&thread));
         self.group(match name {
-            Some(name) if !side.threads_by_id => Group::ThreadNamed(name),
+            Some(name) if !side.is_one_session => Group::ThreadNamed(name),
             _ => Group::Thread(thread),
         })
+    }
+
+    fn owner(&mut self, side: &Side<'a>, stack: &StackStats) -> GroupId {
+        let group = side.snapshot.owner(&stack.stack).map(|owner| match self.key {
+            Key::Container => Group::Container(owner.home()),
+            Key::Command => Group::Command(owner.comm()),
+            Key::User => Group::User(owner.user()),
+            // The sum of several has no pid.
+            _ if side.is_one_session && owner.pid() != 0 => Group::Process(owner.pid(), owner.joined_at()),
+            _ => Group::Program(owner.home(), owner.comm()),
+        });
+        self.group(group.unwrap_or(Group::NoOwner))
     }
 
     /// The group of a name.
@@ -263,7 +287,7 @@ impl<'a> Groups<'a> {
             Key::Filename => file.map_or(Group::Module(id), Group::File),
             Key::Function => function.map_or_else(address, |function| Group::Function(function, file, id)),
             Key::Module => Group::Module(id),
-            Key::Lineno | Key::Traceback | Key::Thread => match (file, function, module) {
+            _ => match (file, function, module) {
                 (Some(file), ..) => Group::Line(file, site.name.line.unwrap_or(0)),
                 (None, Some(function), Some(module)) if module.is_rebuilt => Group::Function(function, None, id),
                 _ => address(),

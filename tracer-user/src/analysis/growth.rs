@@ -1,5 +1,7 @@
 //! Which sites grow steadily over the snapshots of a recording: leak suspects.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use super::{
@@ -9,7 +11,7 @@ use super::{
 use crate::{
     options::{Key, ReportOptions},
     recording::{Recording, Trigger},
-    snapshot::{Snapshot, Totals},
+    snapshot::{Owner, Snapshot, Totals},
     symbolize::Attribution,
 };
 
@@ -78,8 +80,8 @@ pub fn growth<'a>(
     attribution: &Attribution,
     options: &ReportOptions,
 ) -> Result<Growth<'a>, TooFew> {
-    // At exec all blocks of the old program are gone.
-    let is_exec = |place: &usize| recording.snapshots[*place].meta.trigger == Trigger::Exec;
+    // At exec all blocks of the old program are gone; in a scope of many it is a process that ends.
+    let is_exec = |place: &usize| !snapshot.is_of_many() && recording.snapshots[*place].meta.trigger == Trigger::Exec;
     let n_snapshots = recording.snapshots.len();
     let last_exec = (0..n_snapshots.saturating_sub(1)).rfind(is_exec);
     let first = last_exec.map_or(0, |exec| exec + 1);
@@ -131,8 +133,13 @@ fn series_of(
     n_lines: usize,
     points: &[usize],
 ) -> Vec<u64> {
-    let members: Vec<(u32, u32)> =
-        members.iter().map(|&(stack, line)| (snapshot.stacks[stack as usize].id.0, line)).collect();
+    // Before a process joined, its place may have been another's.
+    let member = |&(stack, line): &(u32, u32)| {
+        let stats = &snapshot.stacks[stack as usize];
+        let joined_at = snapshot.owner(&stats.stack).map(Owner::joined_at).unwrap_or_default();
+        (stats.id.0, line, joined_at)
+    };
+    let members: Vec<(u32, u32, Duration)> = members.iter().map(member).collect();
     let mut all = vec![0_u64; n_lines * points.len()];
     let mut sums = vec![0_u64; n_lines];
     let mut next = 0;
@@ -141,7 +148,11 @@ fn series_of(
             return;
         }
         sums.fill(0);
-        for &(stack, line) in &members {
+        let now = recording.snapshots[at].at;
+        for &(stack, line, joined_at) in &members {
+            if now < joined_at {
+                continue;
+            }
             let sum = &mut sums[line as usize];
             *sum = sum.saturating_add(totals[stack as usize].current_bytes);
         }

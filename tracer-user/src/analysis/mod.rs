@@ -10,6 +10,7 @@ mod groups;
 pub mod growth;
 mod order;
 mod own_code;
+pub mod processes;
 pub mod statistics;
 pub mod trend;
 pub mod verdict;

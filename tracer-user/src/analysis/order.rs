@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     options::Key,
-    snapshot::{ModuleId, Snapshot},
+    snapshot::{Home, ModuleId, Snapshot},
     symbolize::FrameName,
 };
 
@@ -48,6 +48,7 @@ impl<'a> OrderKey<'a> {
             }
         }
         let label = match (&line.site, key) {
+            (_, key) if key.is_owner() => owner(key, frames.snapshot(), line),
             (_, Key::Thread) => Label { number: line.largest.stack.thread.map(|thread| thread.0), ..Label::default() },
             (Some(site), key) => label(key, frames.snapshot(), site.name, site.module, site.address),
             (None, _) => Label::default(),
@@ -92,6 +93,22 @@ impl Ranks {
     }
 }
 
+/// Whose the line is.
+fn owner<'a>(key: Key, snapshot: &'a Snapshot, line: &Statistic<'a>) -> Label<'a> {
+    let Some(owner) = snapshot.owner(&line.largest.stack) else { return Label::default() };
+    let home = match owner.home() {
+        Home::Container(name) => Some(name.as_bytes()),
+        Home::NotKnown | Home::Host => None,
+    };
+    let comm = Some(owner.comm().as_bytes());
+    match key {
+        Key::Container => Label { first: home, ..Label::default() },
+        Key::Command => Label { first: comm, ..Label::default() },
+        Key::User => Label { first: owner.user().map(str::as_bytes), ..Label::default() },
+        _ => Label { first: comm, number: Some(owner.pid()), second: home, ..Label::default() },
+    }
+}
+
 fn label<'a>(
     key: Key,
     snapshot: &'a Snapshot,
@@ -104,7 +121,7 @@ fn label<'a>(
     let function = name.function.as_deref().ok().map(str::as_bytes);
     let address = name.missing().is_some().then_some(address);
     match key {
-        Key::Lineno | Key::Traceback | Key::Thread => {
+        Key::Lineno | Key::Traceback | Key::Thread | Key::Process | Key::Container | Key::Command | Key::User => {
             Label { first: file, number: name.line, second: function, third: module, address }
         }
         Key::Filename if file.is_some() => Label { first: file, ..Label::default() },

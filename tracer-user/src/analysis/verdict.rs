@@ -84,9 +84,10 @@ pub enum Conclusion {
 }
 
 impl Verdict {
-    /// The verdict on a snapshot. `None`: its memory was not read.
+    /// The verdict on a snapshot. `None`: its memory was not read, or live bytes are those of many processes and resident memory that
+    /// of one.
     pub fn of(snapshot: &Snapshot) -> Option<Self> {
-        let memory = snapshot.memory?;
+        let memory = snapshot.memory.filter(|_| !snapshot.is_of_many())?;
         let ProcessMemory { heap, arenas, anonymous, stacks, files, other } = memory;
         let sum = |kinds: &[u64]| kinds.iter().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
         let totals = snapshot.totals;

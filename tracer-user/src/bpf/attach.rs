@@ -18,7 +18,10 @@ use tracer_common::{
     cookie::{Shape, SiteCookie},
 };
 
-use super::{kernel::Kernel, trace_events::TraceEvents};
+use super::{
+    kernel::Kernel,
+    trace_events::{Heirs, TraceEvents},
+};
 
 /// Why a probe could not be attached.
 #[derive(Debug, Error)]
@@ -179,11 +182,11 @@ impl Kernel {
     ///
     /// # Errors
     /// The process has ended, or there are too many open files; then it has none of them.
-    pub fn attach_process(&mut self, pid: u32) -> Result<(), AttachError> {
+    pub fn attach_process(&mut self, pid: u32, heirs: Heirs) -> Result<(), AttachError> {
         let paused = self.paused;
         let events = self.trace_events()?;
         let n_sites = events.len();
-        events.add_process(pid, !paused).map_err(|source| AttachError::Process { pid, n_sites, source })
+        events.add_process(pid, heirs, !paused).map_err(|source| AttachError::Process { pid, n_sites, source })
     }
 
     /// Closes all probes of [`Reach::Processes`] of a process.

@@ -25,3 +25,4 @@ pub use ranges::{MappingBinding, RangeEvents};
 pub use snapshot::{RawStack, ScopeBytes};
 pub use tables::TableSizes;
 pub use targets::{KernelScope, TargetError, TargetNumber};
+pub use trace_events::Heirs;

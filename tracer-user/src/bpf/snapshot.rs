@@ -1,6 +1,6 @@
 //! Tables → stacks and totals, by one read of memory; its cost does not depend on the number of live blocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracer_common::{
     abi::{FRAME_EXACT, StackEnd},
@@ -65,6 +65,17 @@ impl Kernel {
             stacks.push(RawStack { id: StackId(id as u32), target, frames, end, thread, totals, domain });
         }
         (stacks, sums)
+    }
+
+    /// The stacks of each of these targets; one look at every stack for all of them.
+    pub fn read_stacks_of_all(&self, numbers: &[TargetNumber]) -> BTreeMap<TargetNumber, Vec<RawStack>> {
+        let wanted: BTreeSet<TargetNumber> = numbers.iter().copied().collect();
+        let (stacks, _) = self.read_stacks_where(|target| wanted.contains(&target));
+        let mut by_target = BTreeMap::<TargetNumber, Vec<RawStack>>::new();
+        for stack in stacks {
+            by_target.entry(stack.target).or_default().push(stack);
+        }
+        by_target
     }
 
     /// The sums of all stacks of all targets alone.

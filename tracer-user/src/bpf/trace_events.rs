@@ -37,10 +37,29 @@ pub(super) struct TraceEvents {
     /// Group of all our events: tells who defined them.
     group: String,
     events: Vec<DefinedEvent>,
-    /// The perf events of each process, as those of `events` come; empty while paused.
-    processes: BTreeMap<u32, Vec<OwnedFd>>,
+    processes: BTreeMap<u32, Opened>,
     /// Number of events ever defined.
     n_defined: u32,
+}
+
+/// The events of one process.
+#[derive(Debug)]
+struct Opened {
+    heirs: Heirs,
+    /// Its perf events, as the defined ones come; empty while paused.
+    events: Vec<OwnedFd>,
+}
+
+/// Who else has a process's probes.
+///
+/// The kernel opens inherited events itself, before the child runs, and relies on the breakpoints that are in its copy of the memory
+/// (`trace_uprobe_filter_add`, kernel/trace/trace_uprobe.c): nothing of it goes unseen. They are closed with their parent's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heirs {
+    /// Nobody.
+    None,
+    /// Processes that its main thread forks, and those that threads fork which that makes from now on.
+    Children,
 }
 
 /// Every group of ours: this, the process id and the start time of the tracer.
@@ -101,8 +120,8 @@ impl TraceEvents {
             self.tracepoint_of(&name).and_then(|tracepoint| Ok((tracepoint, bind(tracepoint, program, cookie)?)));
         let (tracepoint, bound) = bound.inspect_err(|_| self.delete(&name))?;
         for (pid, opened) in &mut self.processes {
-            match open_event(tracepoint, *pid) {
-                Ok(event) => opened.push(event),
+            match open_event(tracepoint, *pid, opened.heirs) {
+                Ok(event) => opened.events.push(event),
                 Err(error) => log::debug!("pid {pid} is not probed at {}+{offset:#x}: {error}", path.display()),
             }
         }
@@ -114,23 +133,23 @@ impl TraceEvents {
     ///
     /// # Errors
     /// One could not be opened; then none is.
-    pub(super) fn add_process(&mut self, pid: u32, open: bool) -> io::Result<()> {
+    pub(super) fn add_process(&mut self, pid: u32, heirs: Heirs, open: bool) -> io::Result<()> {
         if self.processes.contains_key(&pid) {
             return Ok(());
         }
-        let opened = if open { self.open_for(pid)? } else { Vec::new() };
-        self.processes.insert(pid, opened);
+        let events = if open { self.open_for(pid, heirs)? } else { Vec::new() };
+        self.processes.insert(pid, Opened { heirs, events });
         Ok(())
     }
 
     /// Closes all events of a process.
     pub(super) fn remove_process(&mut self, pid: u32) {
-        self.processes.remove(&pid).into_iter().for_each(close_in_order);
+        self.processes.remove(&pid).into_iter().for_each(|opened| close_in_order(opened.events));
     }
 
     /// Deletes all events; the processes are remembered.
     pub(super) fn clear(&mut self) {
-        self.processes.values_mut().map(std::mem::take).for_each(close_in_order);
+        self.processes.values_mut().map(|opened| std::mem::take(&mut opened.events)).for_each(close_in_order);
         for event in std::mem::take(&mut self.events) {
             let DefinedEvent { name, _program: bound, .. } = event;
             drop(bound);
@@ -140,19 +159,19 @@ impl TraceEvents {
 
     /// Opens what [`Self::clear`] closed and [`Self::define`] brought again.
     pub(super) fn open_all(&mut self) {
-        let pids: Vec<u32> = self.processes.keys().copied().collect();
-        for pid in pids {
-            match self.open_for(pid) {
-                Ok(opened) => {
-                    self.processes.insert(pid, opened);
+        let processes: Vec<(u32, Heirs)> = self.processes.iter().map(|(pid, opened)| (*pid, opened.heirs)).collect();
+        for (pid, heirs) in processes {
+            match self.open_for(pid, heirs) {
+                Ok(events) => {
+                    self.processes.insert(pid, Opened { heirs, events });
                 }
                 Err(error) => log::debug!("pid {pid} is not probed again: {error}"),
             }
         }
     }
 
-    fn open_for(&self, pid: u32) -> io::Result<Vec<OwnedFd>> {
-        self.events.iter().map(|event| open_event(event.tracepoint, pid)).collect()
+    fn open_for(&self, pid: u32, heirs: Heirs) -> io::Result<Vec<OwnedFd>> {
+        self.events.iter().map(|event| open_event(event.tracepoint, pid, heirs)).collect()
     }
 
     /// Deletes an event that nobody has open.
@@ -267,13 +286,13 @@ fn bind(tracepoint: u64, program: BorrowedFd<'_>, cookie: u64) -> io::Result<Bou
     let is_kernel_thread = fs::read(format!("/proc/{KTHREADD}/cmdline")).is_ok_and(|line| line.is_empty())
         && fs::read_to_string(format!("/proc/{KTHREADD}/comm")).is_ok_and(|comm| comm.trim_end() == "kthreadd");
     // In another PID namespace than the initial one there is none: then in this process, which pays for it.
-    let event = open_event(tracepoint, if is_kernel_thread { KTHREADD } else { std::process::id() })?;
+    let event = open_event(tracepoint, if is_kernel_thread { KTHREADD } else { std::process::id() }, Heirs::None)?;
     let link = create_link(event.as_fd(), program, cookie)?;
     Ok(Bound { _link: link, _event: event })
 }
 
 /// `perf_event_open` of a tracepoint for one process, on all CPUs.
-fn open_event(tracepoint: u64, pid: u32) -> io::Result<OwnedFd> {
+fn open_event(tracepoint: u64, pid: u32, heirs: Heirs) -> io::Result<OwnedFd> {
     const PERF_TYPE_TRACEPOINT: u32 = 2;
     const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
     /// `struct perf_event_attr` up to `PERF_ATTR_SIZE_VER0` (include/uapi/linux/perf_event.h).
@@ -283,14 +302,18 @@ fn open_event(tracepoint: u64, pid: u32) -> io::Result<OwnedFd> {
         kind: u32,
         size: u32,
         config: u64,
-        rest: [u64; 6],
+        period_and_formats: [u64; 3],
+        /// Bit 0 `disabled`, bit 1 `inherit`.
+        bits: u64,
+        rest: [u64; 2],
     }
     const _: () = assert!(size_of::<Attributes>() == 64);
     let attributes = Attributes {
         kind: PERF_TYPE_TRACEPOINT,
         size: size_of::<Attributes>() as u32,
         config: tracepoint,
-        rest: [0; 6],
+        bits: if heirs == Heirs::Children { 1 << 1 } else { 0 },
+        ..Attributes::default()
     };
     // SAFETY: the attributes live through the call and are as long as they say; the descriptor that comes back is ours alone.
     unsafe {

@@ -17,8 +17,8 @@ pub(super) struct ViewArgs {
     /// Lines shown
     #[arg(long, default_value_t = 10, value_name = "N")]
     top: usize,
-    /// What a line stands for
-    #[arg(long, default_value = Key::Lineno.name(), value_parser = one_of(Key::ALL, Key::name))]
+    /// What a line stands for; --by is another spelling
+    #[arg(long, visible_alias = "by", default_value = Key::Lineno.name(), value_parser = one_of(Key::ALL, Key::name))]
     key: Key,
     /// Frames shown of a stack
     #[arg(long, default_value_t = 16, value_name = "N")]
@@ -38,7 +38,7 @@ pub(super) struct ViewArgs {
     /// its C library (Go, assembly) and mappings of the dynamic loader. What an allocator maps for its blocks is not counted twice.
     #[arg(long, default_value = Domains::default().name(), value_parser = one_of(Domains::ALL, Domains::name))]
     domain: Domains,
-    /// Count every frame of a stack, not only its site (recursion once); not with --key traceback or thread
+    /// Count every frame of a stack, not only its site (recursion once); only with --key lineno, filename, function or module
     #[arg(long)]
     cumulative: bool,
     /// Keep only stacks whose site lies in a file that matches, as fnmatch does (repeatable)
@@ -59,6 +59,9 @@ pub(super) struct ViewArgs {
     /// Keep only stacks whose site lies in a module that matches, by path or file name (repeatable)
     #[arg(long, value_name = "GLOB")]
     module: Vec<String>,
+    /// Keep only stacks of processes with this pid, or whose command matches (repeatable)
+    #[arg(long, value_name = "PID|GLOB")]
+    process: Vec<String>,
     /// Leave out system libraries and language runtimes
     #[arg(long)]
     own_code: bool,
@@ -79,7 +82,7 @@ pub(super) struct ViewArgs {
 impl ViewArgs {
     /// The options of the reports. Arguments that contradict each other end the program, as all misuse does.
     pub(super) fn validated(self) -> ReportOptions {
-        if self.cumulative && matches!(self.key, Key::Traceback | Key::Thread) {
+        if self.cumulative && !self.key.is_frame() {
             refuse("--cumulative counts frames: it needs --key lineno, filename, function or module");
         }
         let file_filter = |inclusive| move |(pattern, lineno)| FileFilter { inclusive, pattern, lineno };
@@ -94,6 +97,7 @@ impl ViewArgs {
                 files: included.chain(self.exclude.into_iter().map(file_filter(false))).collect(),
                 functions: self.function,
                 modules: self.module,
+                processes: self.process,
                 all_frames: self.all_frames,
                 own_code: self.own_code,
                 max_size: self.max_size,

@@ -1,6 +1,6 @@
 //! `verdict`: leak or fragmentation: live bytes against resident memory.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::{
     open::open,
@@ -38,6 +38,11 @@ pub fn verdict(options: &VerdictOptions) -> anyhow::Result<u8> {
     find(&recording, path, None)?;
     let mut snapshot = recording.snapshot(which).of_domains(Domains::Heap);
     snapshot.notes.extend(recording.problems.iter().cloned());
+    ensure!(
+        !snapshot.is_of_many(),
+        "failed to judge snapshot {which} of `{}`: it is of many processes, and resident memory is each one's own (trace one with --pid)",
+        path.display()
+    );
     let found = Verdict::of(&snapshot).with_context(|| {
         format!(
             "failed to judge snapshot {which} of `{}`: it has no memory of the target (the target had ended, or could not be read)",

@@ -13,7 +13,7 @@ pub mod allocators;
 mod crossings;
 mod emulation;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod flow;
 mod go;
 mod links;

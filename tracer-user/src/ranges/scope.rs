@@ -37,6 +37,8 @@ pub struct Ranges {
     processes: HashMap<ProcessKey, ProcessRanges>,
     all: ScopePeak,
     peak_at_ns: Option<u64>,
+    /// Of processes that were removed.
+    removed: (Noted, u64),
     changes: Vec<Change>,
 }
 
@@ -87,12 +89,25 @@ impl Ranges {
     /// Forgets a process, after its end.
     pub fn remove(&mut self, process: ProcessKey) -> Option<ProcessRanges> {
         self.ended(process);
-        self.processes.remove(&process)
+        let removed = self.processes.remove(&process)?;
+        self.removed.0.add(removed.noted);
+        self.removed.1 += removed.account.given_back_bytes();
+        Some(removed)
     }
 
-    /// Where the data segment of a process ends.
-    pub fn set_break(&mut self, process: ProcessKey, end: u64) {
-        self.processes.entry(process).or_default().space.set_break(end);
+    /// Where the data segment of a process ends, where its calls have not told yet.
+    pub fn know_break(&mut self, process: ProcessKey, end: u64) {
+        self.processes.entry(process).or_default().space.know_break(end);
+    }
+
+    /// What was met beside the totals, of all processes that ever were; and bytes that `madvise` gave back.
+    pub fn noted(&self) -> (Noted, u64) {
+        let (mut all, mut given_back_bytes) = self.removed;
+        for process in self.processes.values() {
+            all.add(process.noted);
+            given_back_bytes += process.account.given_back_bytes();
+        }
+        (all, given_back_bytes)
     }
 
     /// A process.

@@ -39,6 +39,15 @@ pub struct Noted {
     pub breaks_unknown: u64,
 }
 
+impl Noted {
+    /// Adds another's.
+    pub fn add(&mut self, other: Self) {
+        self.missed_unmaps += other.missed_unmaps;
+        self.remaps_unknown += other.remaps_unknown;
+        self.breaks_unknown += other.breaks_unknown;
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     end: u64,
@@ -79,9 +88,9 @@ impl AddressSpace {
         Self { pieces: self.pieces.clone(), blocks, break_end: self.break_end, ..Self::default() }
     }
 
-    /// Where the data segment ends, from another source than its calls.
-    pub fn set_break(&mut self, end: u64) {
-        self.break_end = Some(end);
+    /// Where the data segment ends, from another source than its calls, which know better.
+    pub fn know_break(&mut self, end: u64) {
+        self.break_end.get_or_insert(end);
     }
 
     /// What was met beside the totals.

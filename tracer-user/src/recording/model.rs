@@ -356,6 +356,18 @@ impl Recording {
         last
     }
 
+    /// Visits the processes of a scope of many at every snapshot, in the order of time: the snapshot's index, and processes by
+    /// [`crate::snapshot::ProcessId`].
+    pub fn each_processes(&self, mut visit: impl FnMut(usize, &[ProcessStats])) {
+        let (mut all, mut raw) = (Vec::new(), Vec::new());
+        for (index, changes) in self.changes.iter().enumerate() {
+            if let Some(changed) = &changes.processes {
+                processes::apply(changed, &mut all, &Budget::unlimited(), &mut raw).expect("checked when it was read");
+            }
+            visit(index, &all);
+        }
+    }
+
     fn each_until(&self, last: usize, mut visit: impl FnMut(usize, &[Totals])) {
         let mut all: Vec<Totals> = Vec::new();
         let mut raw = Vec::new();

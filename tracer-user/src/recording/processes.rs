@@ -165,7 +165,7 @@ pub(super) fn apply(
         if identity(&described) == identity(process) {
             let ProcessStats { ended, totals, counters, rss_bytes, mmap, .. } = std::mem::take(process);
             let mmap = described.mmap.map(|none| mmap.unwrap_or(none));
-            described = ProcessStats { ended, totals, counters, rss_bytes, mmap, ..described };
+            described = ProcessStats { ended, totals, mmap, counters, rss_bytes, ..described };
         }
         *process = described;
     }

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::format::{escaped, path_text, shortened, signed_size, size};
+use super::{
+    format::{escaped, path_text, signed_size, size},
+    owner::subject,
+};
 use crate::{
     analysis::annotate::{Annotation, Increment, LineMemory},
     snapshot::Snapshot,
@@ -35,8 +38,7 @@ pub fn render(
 ) -> String {
     let mut out = String::new();
     let _infallible = writeln!(out, "Filename: {}", escaped(&path_text(&annotation.file)));
-    let target = &snapshot.target;
-    let _infallible = writeln!(out, "Snapshot: {}  pid {} ({})", escaped(title), target.pid, shortened(&target.comm));
+    let _infallible = writeln!(out, "Snapshot: {}  {}", escaped(title), subject(snapshot));
     for warning in warnings.iter().chain(&snapshot.notes) {
         let _infallible = writeln!(out, "note: {}", escaped(warning));
     }

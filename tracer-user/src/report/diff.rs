@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     format::{escaped, grouped, shortened, signed_size, size},
+    owner::{program, subject},
     text::{average, label, losses, push_line, push_traceback, scope, tail},
 };
 use crate::{
@@ -73,10 +74,9 @@ fn header(which: &str, title: &str, snapshot: &Snapshot, before: Option<&Totals>
         None => format!("{} blocks", grouped(totals.current_count)),
     };
     format!(
-        "{which}: {}  pid {} ({})  {:.1} s  current {} in {blocks}  peak {}  {}",
+        "{which}: {}  {}  {:.1} s  current {} in {blocks}  peak {}  {}",
         shortened(title),
-        snapshot.target.pid,
-        shortened(&snapshot.target.comm),
+        subject(snapshot),
         snapshot.duration.as_secs_f64(),
         bytes(totals.current_bytes, |totals| totals.current_bytes),
         bytes(totals.peak_bytes, |totals| totals.peak_bytes),
@@ -88,7 +88,12 @@ fn header(which: &str, title: &str, snapshot: &Snapshot, before: Option<&Totals>
 fn head(rank: usize, line: &StatisticDiff<'_>, diff: &Diff<'_>) -> String {
     let (latest, is_new) = line.latest();
     let snapshot = if is_new { diff.new.snapshot } else { diff.old.snapshot };
-    let mut out = format!("#{rank} {}: ", label(&latest, snapshot, diff.key));
+    let label = if diff.key == Key::Process && !diff.same_recording {
+        program(&latest, snapshot)
+    } else {
+        label(&latest, snapshot, diff.key)
+    };
+    let mut out = format!("#{rank} {label}: ");
     push_figures(&mut out, (line.size, line.size_diff), (line.count, line.count_diff));
     out.push_str(&average(line.size, line.count));
     let sorted = |name: &str, of: fn(&Totals) -> u64| {
@@ -112,7 +117,9 @@ fn push_figures(out: &mut String, (bytes, bytes_diff): (u64, i128), (count, coun
 fn marked_tail(line: &StatisticDiff<'_>, diff: &Diff<'_>) -> String {
     let (latest, is_new) = line.latest();
     let snapshot = if is_new { diff.new.snapshot } else { diff.old.snapshot };
-    let tail = tail(&latest, snapshot, diff.key);
+    // Between recordings a line is all processes of a command: nothing of one of them.
+    let is_program = diff.key == Key::Process && !diff.same_recording;
+    let tail = if is_program { String::new() } else { tail(&latest, snapshot, diff.key) };
     let mark = match line.presence() {
         Presence::Both => return tail,
         Presence::New => "(new)",

@@ -61,7 +61,7 @@ impl<'a> SideJson<'a> {
         let snapshot = side.snapshot;
         Self {
             title,
-            target: TargetJson::new(&snapshot.target, snapshot.from_start),
+            target: TargetJson::new(snapshot),
             duration_ns: nanoseconds(snapshot.duration),
             totals: TotalsJson::from(&snapshot.totals),
             notes: &snapshot.notes,

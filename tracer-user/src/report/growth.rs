@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{
     bar::{amount_bar, range_bar},
     format::{escaped, grouped, percent, shortened, signed_size, size, size_f64},
+    owner::subject,
     text::{column, label, losses, push_line, push_traceback, scope, tail},
 };
 use crate::{
@@ -137,13 +138,7 @@ pub fn render_ages(
 }
 
 fn header(what: &str, title: &str, snapshot: &Snapshot) -> String {
-    format!(
-        "{what} of {}  pid {} ({})  {}",
-        shortened(title),
-        snapshot.target.pid,
-        shortened(&snapshot.target.comm),
-        losses(snapshot)
-    )
+    format!("{what} of {}  {}  {}", shortened(title), subject(snapshot), losses(snapshot))
 }
 
 fn push_notes(out: &mut String, snapshot: &Snapshot, cumulative: bool) {

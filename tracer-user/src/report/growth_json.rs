@@ -82,7 +82,7 @@ pub fn render(growth: &Growth<'_>, snapshot: &Snapshot, names: &Names) -> String
     let site = |line, series| site(line, SeriesJson::new(series), snapshot, names, growth.key);
     self::line(&GrowthJson {
         schema: SCHEMA,
-        target: TargetJson::new(&snapshot.target, snapshot.from_start),
+        target: TargetJson::new(snapshot),
         key: growth.key.name(),
         snapshots: growth.n_snapshots,
         seconds: &growth.seconds,
@@ -98,7 +98,7 @@ pub fn render_ages(ages: &Ages<'_>, snapshot: &Snapshot, names: &Names) -> Strin
     let site = |line, sums| site(line, AgeSumsJson::new(sums), snapshot, names, ages.key);
     line(&AgesJson {
         schema: SCHEMA,
-        target: TargetJson::new(&snapshot.target, snapshot.from_start),
+        target: TargetJson::new(snapshot),
         key: ages.key.name(),
         generations: ages
             .generations

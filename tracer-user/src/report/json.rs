@@ -5,11 +5,18 @@ use std::{borrow::Cow, io, time::Duration};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use tracer_common::counters::Counter;
 
-use super::format::{is_hazard, path_text};
+use super::{
+    format::{is_hazard, path_text},
+    owner::scope_name,
+    processes_json::{ProcessJson, processes},
+};
 use crate::{
-    analysis::statistics::{Statistic, Statistics, module_of},
+    analysis::{
+        processes::Moment,
+        statistics::{Statistic, Statistics, module_of},
+    },
     options::Key,
-    snapshot::{Counters, Module, ModuleKind, Overhead, Snapshot, StackStats, TargetInfo, Tid, Totals},
+    snapshot::{Counters, Home, Module, ModuleKind, Overhead, Owner, Snapshot, StackStats, Tid, Totals},
     symbolize::{FrameName, Names, module_name},
 };
 
@@ -18,7 +25,12 @@ pub const SCHEMA: u32 = 1;
 
 /// The report in one line, with a newline at its end. All lines of `statistics` are in it, each with its full traceback.
 pub fn render(snapshot: &Snapshot, statistics: &Statistics<'_>) -> String {
-    line(&report(snapshot, statistics))
+    render_since(snapshot, None, statistics)
+}
+
+/// The same; rates of many processes are those since an earlier moment, not since each joined.
+pub fn render_since(snapshot: &Snapshot, earlier: Option<&Moment>, statistics: &Statistics<'_>) -> String {
+    line(&report(snapshot, earlier, statistics))
 }
 
 /// Any of our reports in one line, safe to print.
@@ -63,6 +75,8 @@ struct Report<'a> {
     mmap: Option<TotalsJson>,
     counters: CountersJson<'a>,
     overhead: OverheadJson,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processes: Option<Vec<ProcessJson<'a>>>,
     stats: Vec<StatJson<'a>>,
     notes: &'a [String],
 }
@@ -74,6 +88,8 @@ pub(super) struct TargetJson<'a> {
     exe: Option<Cow<'a, str>>,
     running: bool,
     from_start: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize)]
@@ -111,6 +127,23 @@ pub(super) struct KeyJson<'a> {
     thread: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thread_name: Option<&'a str>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    owner: Option<OwnerJson<'a>>,
+}
+
+/// Whose a line is; what is finer than the key, not known or not there is left out.
+#[derive(Serialize)]
+struct OwnerJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comm: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_ns: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -154,10 +187,10 @@ struct FrameJson<'a> {
     missing: Option<String>,
 }
 
-fn report<'a>(snapshot: &'a Snapshot, statistics: &'a Statistics<'a>) -> Report<'a> {
+fn report<'a>(snapshot: &'a Snapshot, earlier: Option<&Moment>, statistics: &'a Statistics<'a>) -> Report<'a> {
     Report {
         schema: SCHEMA,
-        target: TargetJson::new(&snapshot.target, snapshot.from_start),
+        target: TargetJson::new(snapshot),
         duration_ns: nanoseconds(snapshot.duration),
         key: statistics.key.name(),
         view: statistics.view.name(),
@@ -167,6 +200,7 @@ fn report<'a>(snapshot: &'a Snapshot, statistics: &'a Statistics<'a>) -> Report<
         mmap: snapshot.mmap.as_ref().map(TotalsJson::from),
         counters: CountersJson(&snapshot.counters),
         overhead: OverheadJson::from(&snapshot.overhead),
+        processes: processes(snapshot, earlier),
         stats: statistics.lines.iter().map(|line| StatJson::new(line, snapshot, statistics)).collect(),
         notes: &snapshot.notes,
     }
@@ -177,9 +211,12 @@ pub(super) fn nanoseconds(duration: Duration) -> u64 {
 }
 
 impl<'a> TargetJson<'a> {
-    pub(super) fn new(target: &'a TargetInfo, from_start: bool) -> Self {
+    pub(super) fn new(snapshot: &'a Snapshot) -> Self {
+        let target = &snapshot.target;
         let exe = target.exe.as_deref().map(path_text);
-        Self { pid: target.pid, comm: &target.comm, exe, running: target.running, from_start }
+        let scope = snapshot.is_of_many().then(|| scope_name(snapshot));
+        let from_start = snapshot.from_start;
+        Self { pid: target.pid, comm: &target.comm, exe, running: target.running, from_start, scope }
     }
 }
 
@@ -208,10 +245,13 @@ impl Serialize for CountersJson<'_> {
     }
 }
 
+/// JSON has no infinities; serde_json would write null into a field that is a number.
+pub(super) const fn finite(value: f64) -> f64 {
+    if value.is_finite() { value } else { 0.0 }
+}
+
 impl From<&Overhead> for OverheadJson {
     fn from(overhead: &Overhead) -> Self {
-        // JSON has no infinities; serde_json would write null into a field that is a number.
-        let finite = |value: f64| if value.is_finite() { value } else { 0.0 };
         Self {
             hits: overhead.hits,
             hits_per_second: finite(overhead.hits_per_second),
@@ -226,7 +266,7 @@ impl<'a> KeyJson<'a> {
     pub(super) fn new(line: &Statistic<'a>, snapshot: &'a Snapshot, key: Key) -> Self {
         let by_line = matches!(key, Key::Lineno | Key::Traceback);
         let has_function = by_line || key == Key::Function;
-        let site = line.site.filter(|_| key != Key::Thread);
+        let site = line.site.filter(|_| key != Key::Thread && !key.is_owner());
         let name = site.map(|site| site.name);
         let thread: Option<Tid> = line.largest.stack.thread.filter(|_| key == Key::Thread);
         Self {
@@ -237,6 +277,26 @@ impl<'a> KeyJson<'a> {
             module: site.and_then(|site| site.module(snapshot)).map(module_text),
             thread: thread.map(|thread| thread.0),
             thread_name: thread.and_then(|thread| snapshot.threads.get(&thread)).map(String::as_str),
+            owner: key.is_owner().then(|| OwnerJson::new(line, snapshot, key)),
+        }
+    }
+}
+
+impl<'a> OwnerJson<'a> {
+    fn new(line: &Statistic<'a>, snapshot: &'a Snapshot, key: Key) -> Self {
+        let owner = snapshot.owner(&line.largest.stack);
+        let by_process = key == Key::Process;
+        let container = owner.and_then(|owner| match owner.home() {
+            Home::Container(name) => Some(name),
+            Home::NotKnown | Home::Host => None,
+        });
+        let ended = owner.and_then(Owner::ended).map(|(at, _)| nanoseconds(at));
+        Self {
+            pid: owner.filter(|_| by_process).map(Owner::pid).filter(|pid| *pid != 0),
+            comm: owner.filter(|_| by_process || key == Key::Command).map(Owner::comm),
+            container: container.filter(|_| by_process || key == Key::Container),
+            user: owner.filter(|_| by_process || key == Key::User).and_then(Owner::user),
+            ended_ns: ended.filter(|_| by_process),
         }
     }
 }

@@ -4,9 +4,15 @@ use std::fmt::Write;
 
 use tracer_common::{abi::StackEnd, counters::Counter};
 
-use super::format::{escaped, grouped, percent, short_path, shortened, size, size_f64};
+use super::{
+    format::{escaped, grouped, percent, short_path, shortened, size, size_f64},
+    owner, processes,
+};
 use crate::{
-    analysis::statistics::{Rest, Statistic, Statistics, module_of},
+    analysis::{
+        processes::Moment,
+        statistics::{Rest, Statistic, Statistics, module_of},
+    },
     options::{Domains, Key, ReportOptions, Sort, View},
     snapshot::{Domain, LOSSES, LOSSES_FROM_START, Snapshot, StackStats, Tid, Totals},
     symbolize::{FrameName, Names, Place, module_name},
@@ -37,9 +43,21 @@ const TRUNCATIONS: &[(Counter, StackEnd)] = &[
 
 /// The report. `quiet` leaves out details and notes; what is lost always stands in the first line.
 pub fn render(snapshot: &Snapshot, statistics: &Statistics<'_>, options: &ReportOptions, quiet: bool) -> String {
+    render_since(snapshot, None, statistics, options, quiet)
+}
+
+/// The same; rates of many processes are those since an earlier moment, not since each joined.
+pub fn render_since(
+    snapshot: &Snapshot,
+    earlier: Option<&Moment>,
+    statistics: &Statistics<'_>,
+    options: &ReportOptions,
+    quiet: bool,
+) -> String {
     let mut out = String::new();
-    push_line(&mut out, &header(snapshot, options.domains));
-    if let (Domains::All, Some(mmap)) = (options.domains, &snapshot.mmap) {
+    let (is_of_many, domains) = (snapshot.is_of_many(), options.domains);
+    push_line(&mut out, &if is_of_many { processes::header(snapshot, domains) } else { header(snapshot, domains) });
+    if let (Domains::All, Some(mmap)) = (domains, &snapshot.mmap) {
         push_line(&mut out, &format!("mmap  {}", sums(mmap)));
     }
     push_line(&mut out, &overhead(snapshot));
@@ -53,8 +71,16 @@ pub fn render(snapshot: &Snapshot, statistics: &Statistics<'_>, options: &Report
         for note in &snapshot.notes {
             push_line(&mut out, &format!("note: {}", escaped(note)));
         }
+        if is_of_many {
+            if let Some(inherited) = processes::inherited(snapshot) {
+                push_line(&mut out, &inherited);
+            }
+            processes::push_top(&mut out, snapshot, earlier, options);
+        }
     }
-
+    if let Some(line) = processes::about_peaks(snapshot, statistics.key, statistics.view, statistics.sort) {
+        push_line(&mut out, line);
+    }
     if let Some(line) = scope(statistics.view, statistics.cumulative) {
         push_line(&mut out, &line);
     }
@@ -99,10 +125,18 @@ fn header(snapshot: &Snapshot, domains: Domains) -> String {
         snapshot.target.pid,
         shortened(&snapshot.target.comm),
         snapshot.duration.as_secs_f64(),
-        if domains == Domains::Mmap { "mmap  " } else { "" },
+        of_domain(domains),
         sums(&snapshot.totals),
         losses(snapshot),
     )
+}
+
+/// What stands before totals that are not the heap's.
+pub(super) const fn of_domain(domains: Domains) -> &'static str {
+    match domains {
+        Domains::Mmap => "mmap  ",
+        Domains::Heap | Domains::All => "",
+    }
 }
 
 /// `current 15.2 MiB in 100 042 blocks  peak 22.9 MiB  allocated 1.2 GiB in 7 000 000`
@@ -117,7 +151,7 @@ fn sums(totals: &Totals) -> String {
     )
 }
 
-/// What is missing and by how much; then the share of stacks that are truncated.
+/// What is missing and by how much; then the share of stacks that are truncated, and of the live bytes that hang on them.
 pub(super) fn losses(snapshot: &Snapshot) -> String {
     let counters = &snapshot.counters;
     let from_start = if snapshot.from_start { LOSSES_FROM_START } else { &[] };
@@ -146,20 +180,32 @@ pub(super) fn losses(snapshot: &Snapshot) -> String {
             .map(|&(counter, end)| format!("{} {}", end.reason().unwrap_or("?"), grouped(counters.get(counter))))
             .collect();
         let share = percent(truncated as f64 / walked as f64);
-        let _infallible = write!(out, "; {share} of stacks truncated: {}", reasons.join(", "));
+        let live = live_share_of_truncated(snapshot).map(|share| format!(", {} of live bytes", percent(share)));
+        let live = live.unwrap_or_default();
+        let _infallible = write!(out, "; {share} of stacks truncated{live}: {}", reasons.join(", "));
     }
     out
+}
+
+/// Live bytes whose stack is truncated, of all; `None` where nothing is live.
+fn live_share_of_truncated(snapshot: &Snapshot) -> Option<f64> {
+    let live =
+        |stacks: &mut dyn Iterator<Item = &StackStats>| stacks.map(|stack| stack.totals.current_bytes).sum::<u64>();
+    let all = live(&mut snapshot.stacks.iter());
+    let truncated = live(&mut snapshot.stacks.iter().filter(|stack| stack.stack.end != StackEnd::Root));
+    (all > 0).then(|| truncated as f64 / all as f64)
 }
 
 /// The tool's own cost.
 fn overhead(snapshot: &Snapshot) -> String {
     let overhead = &snapshot.overhead;
     format!(
-        "{}probes {} hits, {}/s, {} of the target's CPU  kernel tables {}  tracer {}",
-        if snapshot.target.running { "" } else { "target ended  " },
+        "{}probes {} hits, {}/s, {} of {} CPU  kernel tables {}  tracer {}",
+        if snapshot.target.running || snapshot.is_of_many() { "" } else { "target ended  " },
         grouped(overhead.hits),
         grouped(overhead.hits_per_second.max(0.0).round() as u64),
         overhead.estimated_share.map_or_else(|| "unknown share".to_owned(), |share| format!("~{}", percent(share))),
+        if snapshot.is_of_many() { "the processes'" } else { "the target's" },
         size(overhead.kernel_map_bytes),
         size(overhead.rss_bytes),
     )
@@ -222,9 +268,13 @@ pub(super) fn average(size_bytes: u64, count: u64) -> String {
     if count == 0 { String::new() } else { format!(", average={}", size_f64(size_bytes as f64 / count as f64)) }
 }
 
-/// What the line is sorted by, where that is not its size or count.
+/// What the line is sorted by, where that is not its size or count; of processes all that there is.
 fn sorted_figures(totals: &Totals, statistics: &Statistics<'_>) -> String {
     match (statistics.sort, statistics.view) {
+        _ if statistics.key.is_owner() => {
+            let (peak, allocated) = (size(totals.peak_bytes), size(totals.allocated_bytes));
+            format!(", peak={peak}, allocated={allocated} in {}", totals.allocated_count)
+        }
         (Sort::Size | Sort::Count, _) | (Sort::Peak, View::Peak) | (Sort::Allocated, View::Allocated) => String::new(),
         (Sort::Peak, _) => format!(", peak={} in {}", size(totals.peak_bytes), totals.peak_count),
         (Sort::Allocated, _) => format!(", allocated={} in {}", size(totals.allocated_bytes), totals.allocated_count),
@@ -248,13 +298,15 @@ pub(super) fn label(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> Stri
 }
 
 fn place(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
+    if key.is_owner() {
+        return owner::label(line, snapshot, key);
+    }
     if key == Key::Thread {
         return thread(line.largest.stack.thread, snapshot);
     }
     let Some(site) = &line.site else { return format!("<no stack> ({})", no_stack_reason(line.largest)) };
     let module = || site.module(snapshot).map_or_else(|| "<no module>".to_owned(), |m| shortened(&module_name(m)));
     match key {
-        Key::Lineno | Key::Traceback | Key::Thread => position(site.name, site.place(snapshot)),
         Key::Filename => match &site.name.file {
             Some(file) => short_path(file),
             None => format!("{} ({})", module(), missing(site.name)),
@@ -264,6 +316,7 @@ fn place(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
             Err(_) => position(site.name, site.place(snapshot)),
         },
         Key::Module => module(),
+        _ => position(site.name, site.place(snapshot)),
     }
 }
 
@@ -293,6 +346,9 @@ fn no_stack_reason(stack: &StackStats) -> &'static str {
 
 /// What stands after a line's figures.
 pub(super) fn tail(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
+    if key.is_owner() {
+        return owner::tail(line, snapshot, key);
+    }
     let Some(site) = &line.site else { return String::new() };
     let mut out = match key {
         Key::Lineno | Key::Traceback => site.name.function.as_deref().map(shortened).unwrap_or_default(),
@@ -301,7 +357,7 @@ pub(super) fn tail(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> Strin
             let module = site.module(snapshot).map(|module| format!("({})", shortened(&module_name(module))));
             [file, module].into_iter().flatten().collect::<Vec<_>>().join(" ")
         }
-        Key::Filename | Key::Module | Key::Thread => String::new(),
+        _ => String::new(),
     };
     // With the rest of the stack missing, plumbing is all there is to show; without this it would look like the culprit.
     if let Some(reason) = line.largest.stack.end.reason()

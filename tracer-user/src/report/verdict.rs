@@ -2,6 +2,7 @@
 
 use super::{
     format::{escaped, grouped, percent, shortened, signed_size, size},
+    owner::subject,
     text::{losses, push_line},
 };
 use crate::{
@@ -18,16 +19,7 @@ pub fn one_line(snapshot: &Snapshot) -> Option<String> {
 /// The report on a snapshot called `title`, with what grew since an earlier one.
 pub fn render(snapshot: &Snapshot, verdict: &Verdict, change: Option<&Change>, title: &str) -> String {
     let mut out = String::new();
-    push_line(
-        &mut out,
-        &format!(
-            "verdict on {}  pid {} ({})  {}",
-            shortened(title),
-            snapshot.target.pid,
-            shortened(&snapshot.target.comm),
-            losses(snapshot)
-        ),
-    );
+    push_line(&mut out, &format!("verdict on {}  {}  {}", shortened(title), subject(snapshot), losses(snapshot)));
     for note in &snapshot.notes {
         push_line(&mut out, &format!("note: {}", escaped(note)));
     }

@@ -48,15 +48,14 @@ impl Hierarchy {
     pub fn find() -> Result<Self, ScopeError> {
         /// The initial cgroup namespace has the same number on every kernel (PROC_CGROUP_INIT_INO, include/linux/proc_ns.h).
         const INITIAL: &str = "cgroup:[4026531835]";
+        // Paths in another namespace, and depths, say nothing to the kernel's side. (Linux has these namespaces from 4.6.)
+        if fs::read_link("/proc/self/ns/cgroup").is_ok_and(|namespace| namespace.as_os_str() != INITIAL) {
+            return Err(ScopeError::Namespace);
+        }
         let path = PathBuf::from("/proc/self/mountinfo");
         let text = files::read(&path, MAX_MOUNTINFO_BYTES).map_err(|source| ScopeError::Read { path, source })?;
         let found = Self::of_mountinfo(&text).into_iter().find(|hierarchy| is_cgroup2(&hierarchy.mount_point));
-        let found = found.ok_or(ScopeError::NoHierarchy)?;
-        // Kernels without these namespaces (CONFIG_CGROUPS always has them from 4.6) have no such link.
-        match fs::read_link("/proc/self/ns/cgroup") {
-            Ok(namespace) if namespace.as_os_str() != INITIAL => Err(ScopeError::Namespace),
-            _ => Ok(found),
-        }
+        found.ok_or(ScopeError::NoHierarchy)
     }
 
     /// The mounts of the hierarchy, those that show most first (proc_pid_mountinfo(5)).

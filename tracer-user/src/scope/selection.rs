@@ -182,6 +182,11 @@ impl Selection {
         self.found.iter().filter_map(pid).collect()
     }
 
+    /// Whether it selects by control groups: of containers, of pods, or given as such.
+    pub fn goes_by_groups(&self) -> bool {
+        self.found.iter().any(|found| found.what.goes_by_groups())
+    }
+
     /// Whether every process of the host belongs to it.
     pub fn is_all(&self) -> bool {
         self.found.iter().any(|found| matches!(found.what, What::All))

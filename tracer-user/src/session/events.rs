@@ -2,6 +2,7 @@
 
 use std::{
     future::pending,
+    io,
     os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
@@ -42,13 +43,15 @@ pub(super) enum Event {
     Sample,
     /// `--snapshot-every`.
     Snapshot,
+    /// Processes that have ended are archived, and lost notices found.
+    Tidy,
 }
 
 /// The sources of events. Those that are `None` are silent.
 pub(super) struct Events {
     pub(super) signals: Signals,
     pub(super) notices: Notices,
-    target_ended: AsyncFd<OwnedFd>,
+    target_ended: Option<AsyncFd<OwnedFd>>,
     pub(super) keys: Option<Keys>,
     pub(super) requests: Option<Server>,
     pub(super) deadline: Option<Instant>,
@@ -56,6 +59,7 @@ pub(super) struct Events {
     pub(super) refresh: Option<Interval>,
     pub(super) sample: Option<Interval>,
     pub(super) snapshot: Option<Interval>,
+    pub(super) tidy: Option<Interval>,
 }
 
 impl Events {
@@ -64,15 +68,15 @@ impl Events {
         self.signals
     }
 
-    /// Signals, the kernel side's notices and the target's end.
+    /// Signals, the kernel side's notices and the end of the target, where it is one.
     ///
     /// # Errors
     /// The target cannot be watched.
-    pub(super) fn new(signals: Signals, notices: Notices, target: &impl AsFd) -> anyhow::Result<Self> {
+    pub(super) fn new(signals: Signals, notices: Notices, target: Option<&impl AsFd>) -> anyhow::Result<Self> {
         Ok(Self {
             signals,
             notices,
-            target_ended: ending(target)?,
+            target_ended: target.map(ending).transpose()?,
             keys: None,
             requests: None,
             deadline: None,
@@ -80,6 +84,7 @@ impl Events {
             refresh: None,
             sample: None,
             snapshot: None,
+            tidy: None,
         })
     }
 
@@ -87,10 +92,15 @@ impl Events {
     ///
     /// # Errors
     /// The target cannot be watched.
-    pub(super) fn follow(&mut self, notices: Notices, target: &impl AsFd) -> anyhow::Result<()> {
-        self.target_ended = ending(target)?;
+    pub(super) fn follow(&mut self, notices: Notices, target: Option<&impl AsFd>) -> anyhow::Result<()> {
+        self.target_ended = target.map(ending).transpose()?;
         self.notices = notices;
         Ok(())
+    }
+
+    /// From here on the end of the first target ends nothing.
+    pub(super) fn forget_target(&mut self) {
+        self.target_ended = None;
     }
 
     /// Waits for the next event; of several the first in this order.
@@ -102,11 +112,12 @@ impl Events {
             biased;
             signal = self.signals.next() => { let (signal, origin) = signal?; Ok(Event::Signal(signal, origin)) }
             notices = self.notices.next() => Ok(Event::Notices(notices?)),
-            ended = self.target_ended.readable() => { ended?.retain_ready(); Ok(Event::TargetEnded) }
+            ended = ended(self.target_ended.as_ref()) => { ended?; Ok(Event::TargetEnded) }
             () = moment(self.deadline) => Ok(Event::TimeIsUp),
             key = key(&mut self.keys) => Ok(Event::Key(key)),
             asked = asked(&mut self.requests) => Ok(Event::Asked(asked)),
             () = moment(self.start) => Ok(Event::Start),
+            () = tick(&mut self.tidy) => Ok(Event::Tidy),
             () = tick(&mut self.snapshot) => Ok(Event::Snapshot),
             () = tick(&mut self.sample) => Ok(Event::Sample),
             () = tick(&mut self.refresh) => Ok(Event::Refresh),
@@ -126,6 +137,16 @@ fn ending(target: &impl AsFd) -> anyhow::Result<AsyncFd<OwnedFd>> {
     let fd = target.as_fd().try_clone_to_owned().context("failed to watch the target")?;
     // SAFETY: the descriptor is owned by the `AsyncFd` and stays open until that is dropped.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.context("failed to watch the target")
+}
+
+async fn ended(target: Option<&AsyncFd<OwnedFd>>) -> io::Result<()> {
+    match target {
+        Some(target) => {
+            target.readable().await?.retain_ready();
+            Ok(())
+        }
+        None => pending().await,
+    }
 }
 
 async fn moment(at: Option<Instant>) {

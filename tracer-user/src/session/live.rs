@@ -8,6 +8,7 @@ use std::{
     path::PathBuf,
     sync::mpsc,
     thread::JoinHandle,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -20,6 +21,7 @@ use super::{
     keys::{Key, Keys},
     memory::MemoryReads,
     output::Output,
+    prepare::Wanted,
     recording::{LiveRecording, Reserved, session_info},
     signals::{SignalOrigin, Signals},
     spawn::Child,
@@ -31,6 +33,9 @@ use crate::{
     target::{self, Process},
 };
 
+/// Time between two looks at what processes have come and gone.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -40,11 +45,11 @@ pub struct Ended {
     pub recording: Option<PathBuf>,
 }
 
-/// Traces a running process until it ends, the time is up, or a signal ends the session.
+/// Traces what the scopes of the options select until all of it has ended, the time is up, or a signal ends the session.
 ///
 /// # Errors
-/// The process cannot be traced, or a report cannot be written.
-pub async fn attach(pid: u32, options: SessionOptions) -> anyhow::Result<Ended> {
+/// Nothing of it can be traced, or a report cannot be written.
+pub async fn attach(options: SessionOptions) -> anyhow::Result<Ended> {
     let output = Output::new(options.clone())?;
     let reserved = reserve(&options)?;
     // Each ends the session in order: the terminal is as before, the recording whole.
@@ -53,13 +58,7 @@ pub async fn attach(pid: u32, options: SessionOptions) -> anyhow::Result<Ended> 
         wanted.push(Signal::SIGUSR1);
     }
     let signals = Signals::block(&wanted)?;
-    let process = Process::open(pid)?;
-    let progress = |what: &str| output.progress(what);
-    let tracer = match options.start_after {
-        None => Tracer::prepare(process, Origin::Attached, &options, &progress)?,
-        Some(_) => Tracer::prepare_paused(process, Origin::Attached, &options, &progress)?,
-    };
-    tracer.check_sites()?;
+    let tracer = prepare_scope(&options, options.start_after.is_some(), &|what| output.progress(what))?;
     output.progress_done();
     let mut session = Session::new(tracer, None, Vec::new(), options, signals, output, reserved)?;
     if io::stdin().is_terminal() {
@@ -70,6 +69,19 @@ pub async fn attach(pid: u32, options: SessionOptions) -> anyhow::Result<Ended> 
     }
     let followed = session.follow().await;
     session.finish(followed)
+}
+
+/// The tracer of what the scopes of the options select.
+pub(super) fn prepare_scope(options: &SessionOptions, paused: bool, progress: &dyn Fn(&str)) -> anyhow::Result<Tracer> {
+    let (wanted, notes) = Wanted::of_scopes(options)?;
+    let mut tracer = Tracer::prepare_wanted(Wanted { paused, ..wanted }, options, progress)?;
+    for note in notes {
+        tracer.note(note);
+    }
+    if !tracer.may_grow() {
+        tracer.check_sites()?;
+    }
+    Ok(tracer)
 }
 
 /// Starts a program and traces it from its first allocation to its end.
@@ -101,10 +113,6 @@ pub async fn run(command: &[OsString], options: SessionOptions) -> anyhow::Resul
         return Err(error);
     }
     let followed = session.follow().await;
-    // Whatever failed, the program is not left standing.
-    if followed.is_err() {
-        session.signal_child(Signal::SIGCONT);
-    }
     session.finish(followed)
 }
 
@@ -119,11 +127,11 @@ fn prepare_child(child: &mut Child, options: &SessionOptions, progress: &dyn Fn(
         bail!("the program ended before it ran ({status})");
     }
     let process = Process::open(child.pid())?;
-    let tracer = match options.start_after {
-        None => Tracer::prepare(process, Origin::Child, options, progress)?,
-        Some(_) => Tracer::prepare_paused(process, Origin::Attached, options, progress)?,
-    };
-    if options.start_after.is_none() && !tracer.has_sites() && !tracer.awaits_libraries() {
+    let paused = options.start_after.is_some();
+    let origin = if paused { Origin::Attached } else { Origin::Child };
+    let wanted = Wanted { paused, ..Wanted::of_child(process, origin, options) };
+    let tracer = Tracer::prepare_wanted(wanted, options, progress)?;
+    if !paused && !tracer.has_sites() && !tracer.awaits_libraries() {
         return Err(tracer.no_allocator().into());
     }
     Ok(tracer)
@@ -153,6 +161,8 @@ pub(super) struct Session {
     pub(super) detaching: Vec<JoinHandle<()>>,
     /// How often Ctrl-C came.
     interrupts: u32,
+    /// The scope has no process, and the user was told so.
+    pub(super) is_waiting: bool,
     /// What the last key did.
     key_note: String,
 }
@@ -171,9 +181,9 @@ impl Session {
         let origin = if whole { Origin::Child } else { Origin::Attached };
         let mut events = Events::new(signals, tracer.notices()?, tracer.process())?;
         events.start = options.start_after.map(|time| Instant::now() + time);
-        events.requests = Server::open(tracer.process().pid)
-            .inspect_err(|error| log::info!("no control socket for this session: {error}"))
-            .ok();
+        let (pid, _) = tracer.name();
+        events.requests =
+            Server::open(pid).inspect_err(|error| log::info!("no control socket for this session: {error}")).ok();
         if let Some(time) = options.start_after {
             log::info!("waits {time:?} before the probes are attached");
         }
@@ -192,6 +202,7 @@ impl Session {
             memory: MemoryReads::default(),
             detaching: Vec::new(),
             interrupts: 0,
+            is_waiting: false,
             key_note: String::new(),
         })
     }
@@ -209,11 +220,16 @@ impl Session {
         }
         self.events.refresh = self.options.interval.map(every);
         self.events.deadline = self.options.duration.map(|duration| Instant::now() + duration);
+        if self.tracer.is_many() {
+            self.events.tidy = Some(every(TIDY_EVERY));
+        }
         self.begun = true;
         if self.origin == Origin::Child {
             self.load_child(true)
         } else {
             self.tracer.begin();
+            self.is_waiting = self.tracer.is_waiting();
+            self.say_if_waiting();
             self.record(Trigger::Start);
             Ok(())
         }
@@ -221,8 +237,14 @@ impl Session {
 
     /// `--start-after` is over. What the process is by now is read anew: it may have called exec, and opened libraries.
     pub(super) fn start(&mut self) -> anyhow::Result<()> {
-        let process = Process::open(self.tracer.process().pid)?;
-        let mut tracer = Tracer::prepare(process, Origin::Attached, &self.options, &|what| self.output.progress(what))?;
+        let progress = |what: &str| self.output.progress(what);
+        let mut tracer = match &self.child {
+            None => prepare_scope(&self.options, false, &progress)?,
+            Some(child) => {
+                let wanted = Wanted::of_child(Process::open(child.pid())?, Origin::Attached, &self.options);
+                Tracer::prepare_wanted(wanted, &self.options, &progress)?
+            }
+        };
         self.output.progress_done();
         self.events.follow(tracer.notices()?, tracer.process())?;
         self.tracer = tracer;
@@ -236,16 +258,30 @@ impl Session {
             match self.events.next().await? {
                 Event::Notices(notices) => self.noticed(&notices).await?,
                 Event::Signal(signal, origin) if self.signalled(signal, origin).is_break() => return Ok(()),
-                Event::Key(Key::Quit) | Event::TimeIsUp | Event::TargetEnded => return Ok(()),
-                Event::Signal(..) => {}
+                Event::Key(Key::Quit) | Event::TimeIsUp => return Ok(()),
+                Event::TargetEnded if self.target_ended() => return Ok(()),
+                Event::TargetEnded | Event::Signal(..) => {}
                 Event::Key(Key::Snapshot) => self.snapshot_by_key()?,
                 Event::Asked(asked) => self.answer(asked)?,
                 Event::Start => self.start()?,
                 Event::Refresh => self.refresh()?,
                 Event::Sample => self.sample(),
                 Event::Snapshot => self.record(Trigger::Interval),
+                Event::Tidy => self.tidy(),
+            }
+            if self.begun && self.child.is_none() && self.tracer.is_many() && self.tracer.is_over() {
+                return Ok(());
             }
         }
+    }
+
+    /// Whether the session ends with its first process: those that it has started may go on after it.
+    fn target_ended(&mut self) -> bool {
+        if self.child.is_some() || !self.tracer.is_many() || !self.begun {
+            return true;
+        }
+        self.events.forget_target();
+        self.tracer.is_over()
     }
 
     /// Whether the session ends. A child gets what only this process got; with a recording SIGUSR1 is the tracer's.
@@ -286,7 +322,10 @@ impl Session {
             (Some(_), Some(_)) => format!("s: snapshot, q: end  {}", self.key_note),
         };
         let mut snapshot = self.tracer.snapshot();
-        snapshot.memory = self.memory.now_and_then(snapshot.target.pid);
+        if snapshot.target.pid != 0 {
+            snapshot.memory = self.memory.now_and_then(snapshot.target.pid);
+        }
+        self.output.look_in(self.tracer.roots());
         self.output.refresh(&snapshot, last_line.trim_end())
     }
 
@@ -305,11 +344,12 @@ impl Session {
             ..
         } = self;
         tracer.end();
+        tracer.let_go();
         tracer.flush_log();
         // The terminal as it was, no more requests.
         let signals = events.into_signals();
         if let Some(child) = &child
-            && tracer.process().is_running()
+            && tracer.process().is_some_and(Process::is_running)
         {
             tracer.note(format!("pid {} was left running", child.pid()));
         }
@@ -319,6 +359,8 @@ impl Session {
             eprintln!("memtrace-bpf: the program ended before tracing began (--start-after): nothing to report");
             return Ok(Ended { code: exit_code(child, interrupts), recording: None });
         }
+        tracer.reconcile();
+        tracer.archive_ended(true);
         if let Some(error) = tracer.unmapped_allocator() {
             tracer.note(error.to_string());
         }
@@ -332,6 +374,7 @@ impl Session {
         }
         // Reaped after the last snapshot: until then it has its CPU time.
         let code = child.as_mut().map_or(0, |child| exit_code(child, interrupts));
+        output.look_in(tracer.roots());
         // The probes go while the names are looked up; either can take seconds.
         let (done, wait) = mpsc::channel::<()>();
         let deferred = signals.deferred();

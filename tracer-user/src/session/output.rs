@@ -17,6 +17,7 @@ use crate::{
     report,
     snapshot::{Module, ModuleId, Snapshot},
     symbolize::{Attribution, Names, Progress, SymbolizeOptions, Symbolizer},
+    target::Root,
 };
 
 /// The reports of one session.
@@ -47,6 +48,11 @@ impl Output {
         let refreshes = io::stdout().is_terminal();
         let symbolizer = Symbolizer::new(SymbolizeOptions::default());
         Ok(Self { symbolizer, attribution, options, spinner, refreshes })
+    }
+
+    /// Looks for debug files in these targets' roots too.
+    pub fn look_in(&mut self, roots: &[Arc<Root>]) {
+        self.symbolizer.look_in(roots);
     }
 
     /// Tells what is being read, on a terminal.

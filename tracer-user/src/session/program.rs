@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -21,6 +24,10 @@ impl Session {
     /// # Errors
     /// The target cannot be traced any further.
     pub(super) async fn noticed(&mut self, notices: &[Notice]) -> anyhow::Result<()> {
+        if self.tracer.is_many() {
+            self.noticed_of_many(notices).await;
+            return Ok(());
+        }
         if !self.begun {
             return Ok(());
         }
@@ -42,11 +49,43 @@ impl Session {
         Ok(())
     }
 
+    async fn noticed_of_many(&mut self, notices: &[Notice]) {
+        // Code that is generated all the time must not keep the session busy; what stands for us must not wait.
+        if notices.iter().all(|notice| matches!(notice, Notice::UnknownCode { .. })) {
+            sleep(BETWEEN_MAPPING_LISTS.saturating_sub(self.last_maps.elapsed())).await;
+        }
+        let stopped = self.tracer.take_notices(notices);
+        for pid in stopped {
+            go_on(pid);
+        }
+        self.last_maps = Instant::now();
+        self.tracer.archive_ended(false);
+    }
+
+    /// Once a second, where processes come and go: what notices have not told, what has ended, what a scope may have become.
+    pub(super) fn tidy(&mut self) {
+        self.tracer.reconcile();
+        self.tracer.archive_ended(true);
+        self.tracer.look_for_groups();
+        if self.begun && self.tracer.is_waiting() != self.is_waiting {
+            self.is_waiting = !self.is_waiting;
+            self.say_if_waiting();
+        }
+    }
+
+    /// Tells the user why nothing happens.
+    pub(super) fn say_if_waiting(&self) {
+        if self.is_waiting && !self.options.quiet {
+            let (_, scope) = self.tracer.name();
+            eprintln!("memtrace-bpf: waiting for a process of {}", crate::report::escaped(&scope));
+        }
+    }
+
     /// Reads what the target has mapped since the last look.
     pub(super) fn refresh_maps(&mut self) {
         self.last_maps = Instant::now();
         if let Err(error) = self.tracer.refresh()
-            && self.tracer.process().is_running()
+            && self.tracer.process().is_some_and(Process::is_running)
         {
             self.tracer.note(format!("libraries opened later are not all traced: {error}"));
         }
@@ -54,8 +93,7 @@ impl Session {
 
     /// After exec the process is another program: everything is read anew, the totals start at zero. A recording goes on.
     pub(super) fn start_again(&mut self) -> anyhow::Result<()> {
-        let pid = self.tracer.process().pid;
-        let before = self.tracer.process().comm.clone();
+        let (pid, before) = self.tracer.name();
         let process = Process::open(pid)?;
         let now = process.comm.clone();
         let prepare = if self.tracer.is_paused() { Tracer::prepare_paused } else { Tracer::prepare };
@@ -63,7 +101,7 @@ impl Session {
         if self.origin == Origin::Attached && !tracer.has_sites() {
             // It runs on meanwhile: its libraries may have come since its mappings were read, or are still to come.
             if let Err(error) = tracer.refresh()
-                && tracer.process().is_running()
+                && tracer.process().is_some_and(Process::is_running)
             {
                 return Err(error.into());
             }
@@ -117,5 +155,12 @@ impl Session {
         self.events.notices.discard();
         self.child.iter_mut().for_each(Child::release);
         Ok(())
+    }
+}
+
+/// Ends a stop that the BPF side made.
+pub(super) fn go_on(pid: u32) {
+    if let Err(error) = kill(Pid::from_raw(pid as i32), Signal::SIGCONT) {
+        log::debug!("kill({pid}, SIGCONT): {error}");
     }
 }

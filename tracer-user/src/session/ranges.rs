@@ -8,7 +8,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use tracer_common::{abi::Target, counters::Counter};
+use tracer_common::counters::Counter;
 
 use crate::{
     bpf::{Kernel, RangeEvents, RawStack, TargetNumber},
@@ -65,43 +65,65 @@ impl LiveRanges {
         look(&state.ranges)
     }
 
-    /// Tracing of a process begins now.
-    pub(super) fn begin(&self, kernel: &Kernel, target: TargetNumber) {
-        let Some(Target { serial, tgid: pid, .. }) = kernel.target(target) else { return };
+    /// Where the data segment of a process ends, unless it or its parent has told by a call.
+    pub(super) fn know_break(&self, serial: u32, pid: u32) {
+        // Read first: a call that is told until the model is asked knows better.
         match data_segment_end(pid) {
-            Ok(end) => lock(&self.state).ranges.set_break(ProcessKey(serial), end),
+            Ok(end) => {
+                let mut state = lock(&self.state);
+                state.catch_up();
+                state.ranges.know_break(ProcessKey(serial), end);
+            }
             // Its first call of brk is counted as one on memory that is not known.
-            Err(error) => log::info!("pid {pid}: the end of its data segment is not known: {error}"),
+            Err(error) => log::debug!("pid {pid}: the end of its data segment is not known: {error}"),
         }
     }
 
-    /// What one process has mapped, as of now.
-    pub(super) fn of_process(&self, kernel: &Kernel, target: TargetNumber) -> Mapped {
-        let found = self.read(|ranges| {
-            let ProcessRanges { account, noted, .. } = ranges.get(ProcessKey(kernel.target(target)?.serial))?;
-            let mut stacks: Vec<(u32, Totals)> = account.stacks().collect();
-            stacks.sort_unstable_by_key(|(id, _)| *id);
-            let counters = vec![
+    /// What these targets, by number and serial, have mapped until now.
+    pub(super) fn of_all(&self, kernel: &Kernel, targets: impl Iterator<Item = (TargetNumber, u32)>) -> Mapped {
+        self.read(|ranges| {
+            let mut stacks = Vec::new();
+            for (number, serial) in targets {
+                if let Some(process) = ranges.get(ProcessKey(serial)) {
+                    stacks.extend(stacks_of(kernel, number, process));
+                }
+            }
+            let mut totals = Totals::default();
+            stacks.iter().for_each(|stack| totals.add(&stack.totals));
+            let (noted, given_back_bytes) = ranges.noted();
+            let counters = [
                 (Counter::UnmapsMissed, noted.missed_unmaps),
                 (Counter::RemapsUnknown, noted.remaps_unknown + noted.breaks_unknown),
-                (Counter::GivenBackBytes, account.given_back_bytes()),
+                (Counter::GivenBackBytes, given_back_bytes),
             ];
-            Some((stacks, account.totals(), counters))
-        });
-        let (stacks, totals, counters) = found.unwrap_or_default();
-        let stacks = stacks.into_iter().map(|(id, totals)| kernel.mapping_stack(target, id, totals)).collect();
-        Mapped { stacks, totals, counters }
+            Mapped { stacks, totals, peak_bytes: ranges.peak_bytes(), counters }
+        })
+    }
+
+    /// What a target that has ended had mapped; it is forgotten.
+    pub(super) fn take(&self, kernel: &Kernel, number: TargetNumber, serial: u32) -> Vec<RawStack> {
+        let mut state = lock(&self.state);
+        state.catch_up();
+        let ended = state.ranges.remove(ProcessKey(serial));
+        ended.map(|process| stacks_of(kernel, number, &process)).unwrap_or_default()
     }
 }
 
-/// What a process has mapped.
+/// The stacks of a process, in no order.
+fn stacks_of(kernel: &Kernel, number: TargetNumber, process: &ProcessRanges) -> Vec<RawStack> {
+    process.account.stacks().map(|(id, totals)| kernel.mapping_stack(number, id, totals)).collect()
+}
+
+/// What processes have mapped.
 pub(super) struct Mapped {
-    /// By stack, in the order of their ids.
+    /// By stack.
     pub(super) stacks: Vec<RawStack>,
     /// Their sum.
     pub(super) totals: Totals,
-    /// What the model counts.
-    pub(super) counters: Vec<(Counter, u64)>,
+    /// The most that all processes ever had mapped together, those that have ended included.
+    pub(super) peak_bytes: u64,
+    /// What the model counts, of all processes that ever were.
+    pub(super) counters: [(Counter, u64); 3],
 }
 
 impl Drop for LiveRanges {

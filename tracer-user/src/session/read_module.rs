@@ -5,15 +5,15 @@ use std::{io::Read as _, path::PathBuf};
 use object::{Object as _, ObjectSymbol as _};
 use tracer_common::addr::{FileOffset, FileVaddr};
 
-use super::tracer::TraceError;
+use super::error::TraceError;
 use crate::{
     bpf::{Binding, MappingBinding},
     options::Placement,
     plan::{self, AllocatorSpec, Input, MappingSite, PlanError, ProbePlan, Problem, plan_ranges},
     snapshot::ModuleKind,
     symbolize::debug_file::{self, ElfFacts},
-    target::{LoadedModule, Modules, Process},
-    unwind::{ModuleRows, module_rows},
+    target::{Files, LoadedModule, Mappings, Process},
+    unwind::{ModuleRows, RowsError, module_rows, module_rows_with},
 };
 
 /// What a module's bytes tell, before anything goes into the kernel.
@@ -54,7 +54,7 @@ impl ReadModule {
                 misdescribed: None,
             };
         }
-        let rows = module_rows(&bytes).unwrap_or_else(|error| {
+        let rows = rows_of_module(loaded, &bytes).unwrap_or_else(|error| {
             problems.push(error.to_string());
             ModuleRows::default()
         });
@@ -127,6 +127,15 @@ pub(super) struct LibraryNotice {
 /// Largest debug file that is read for the names of a stripped module's functions.
 const MAX_DEBUG_FILE_BYTES: u64 = 512 << 20;
 
+/// A module's rows, with the help of its debug file where most of its code has no unwind information.
+fn rows_of_module(loaded: &LoadedModule, bytes: &[u8]) -> Result<ModuleRows, RowsError> {
+    let rows = module_rows(bytes)?;
+    if !rows.is_bare || loaded.module.kind != ModuleKind::File {
+        return Ok(rows);
+    }
+    debug_file_of(loaded).map_or(Ok(rows), |debug| module_rows_with(bytes, Some(&debug)))
+}
+
 /// A module's plan, with the help of its debug file where it is stripped and shows no allocator.
 fn plan_of_module(loaded: &LoadedModule, bytes: &[u8], specs: &[AllocatorSpec]) -> Result<ProbePlan, PlanError> {
     let input = Input { path: &loaded.module.path, specs, ..Input::of(bytes) };
@@ -142,8 +151,9 @@ fn plan_of_module(loaded: &LoadedModule, bytes: &[u8], specs: &[AllocatorSpec]) 
 
 fn debug_file_of(loaded: &LoadedModule) -> Option<Vec<u8>> {
     let facts = ElfFacts::read(&debug_file::open_regular(&loaded.module.open_path).ok()?).ok()?;
-    let roots = [PathBuf::from("/usr/lib/debug")];
-    let (mut file, _) = debug_file::find(&loaded.module.path, &facts, &roots)?;
+    let path = &loaded.module.path;
+    let within = loaded.root.as_ref().and_then(|root| debug_file::find_within(path, &facts, root));
+    let (mut file, _) = within.or_else(|| debug_file::find(path, &facts, &[PathBuf::from(debug_file::USUAL_ROOT)]))?;
     let mut bytes = Vec::new();
     std::io::Seek::rewind(&mut file).ok()?;
     (&file).take(MAX_DEBUG_FILE_BYTES).read_to_end(&mut bytes).ok()?;
@@ -180,11 +190,11 @@ fn library_notice(loaded: &LoadedModule, bytes: &[u8]) -> Option<LibraryNotice> 
 /// # Errors
 /// The process cannot be traced, or has no known allocator.
 pub fn plan_of(process: &Process) -> Result<String, TraceError> {
-    let mut modules = Modules::default();
-    modules.refresh(process)?;
+    let mut files = Files::default();
+    Mappings::default().refresh(process, &mut files)?;
     let mut text = String::new();
     let mut looked_at: Vec<PathBuf> = Vec::new();
-    for loaded in modules.all().iter().filter(|loaded| loaded.module.kind == ModuleKind::File) {
+    for loaded in files.all().iter().filter(|loaded| loaded.module.kind == ModuleKind::File) {
         looked_at.push(loaded.module.path.clone());
         let Ok(bytes) = loaded.bytes() else { continue };
         if let Ok(plan) = plan_of_module(loaded, &bytes, &[])

@@ -78,8 +78,8 @@ impl LiveRecording {
         for cell in snapshot.ages.iter_mut().flatten() {
             cell.generation += self.n_of_earlier as u32;
         }
-        // A target that has ended has none.
-        snapshot.memory = memory::read(tracer.process().pid).ok();
+        // A target that has ended has none; that of many processes is theirs.
+        snapshot.memory = tracer.process().and_then(|process| memory::read(process.pid).ok());
         let sample = Sample { at: snapshot.duration, totals: snapshot.totals, ..self.now(tracer, snapshot.memory) };
         self.push(tracer, sample);
         let number = self.n_snapshots();
@@ -153,7 +153,7 @@ impl LiveRecording {
         Sample {
             at: self.elapsed(),
             totals: tracer.totals(),
-            rss_bytes: memory::rss_bytes(tracer.process().pid).ok().filter(|&bytes| bytes > 0),
+            rss_bytes: tracer.rss_bytes(),
             pss_bytes: memory.map(|memory| kinds(&memory).iter().map(|kind| kind.pss_bytes).sum()),
             heap_size_bytes: memory.map(|memory| memory.heap.size_bytes + memory.arenas.size_bytes),
             paused: tracer.is_paused(),

@@ -45,11 +45,11 @@ impl Session {
     }
 
     pub(super) fn status(&self) -> Status {
-        let process = self.tracer.process();
+        let (pid, comm) = self.tracer.name();
         let totals = self.tracer.totals();
         Status {
-            pid: process.pid,
-            comm: process.comm.clone(),
+            pid,
+            comm,
             seconds: self.begun.then(|| self.tracer.elapsed().as_secs()),
             paused: self.tracer.is_paused(),
             current_bytes: totals.current_bytes,

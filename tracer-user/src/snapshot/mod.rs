@@ -3,6 +3,7 @@
 mod domains;
 mod losses;
 mod model;
+mod owner;
 
 pub use domains::Domains;
 pub use losses::{LOSSES, LOSSES_FROM_START};
@@ -10,3 +11,4 @@ pub use model::{
     AgeCell, Counters, Domain, Frame, MappedBytes, Module, ModuleId, ModuleKind, ModuleMapping, Overhead, ProcessEnd,
     ProcessId, ProcessMemory, ProcessStats, Snapshot, Stack, StackId, StackStats, TargetInfo, Tid, Totals,
 };
+pub use owner::{Home, Owner};

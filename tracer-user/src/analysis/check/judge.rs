@@ -113,8 +113,9 @@ pub fn check(
         return Err(CheckError::NoBudget);
     }
     Ok(Outcome {
-        program: snapshot.target.comm.clone(),
+        program: if snapshot.target.comm.is_empty() { snapshot.scope.clone() } else { snapshot.target.comm.clone() },
         pid: snapshot.target.pid,
+        scope: snapshot.is_of_many().then(|| (snapshot.scope.clone(), snapshot.told().count())),
         traced: snapshot.duration,
         from_start: snapshot.from_start,
         checks: judge.checks,
@@ -168,6 +169,11 @@ fn doubts(subject: &Subject<'_>, snapshot: &Snapshot) -> Vec<Doubt> {
     }
     doubts.extend(recording.problems.iter().cloned().map(Doubt::Broken));
     doubts
+}
+
+/// Whether anything may still free what it holds.
+fn is_running(snapshot: &Snapshot) -> bool {
+    snapshot.target.running || snapshot.told().any(|(_, process)| process.ended.is_none())
 }
 
 struct Judge<'b> {
@@ -238,7 +244,7 @@ impl Judge<'_> {
         let count = snapshot.totals.current_count.saturating_sub(taken(|rule| rule.count, &self.suppressed));
         let exceeded = value > limit;
         let verdict = match self.verdict(exceeded) {
-            _ if snapshot.target.running => Verdict::CannotTell(Unproven::StillRunning),
+            _ if is_running(snapshot) => Verdict::CannotTell(Unproven::StillRunning),
             verdict => verdict,
         };
         let sites = Sites::of(&left, &recording.names, attribution);

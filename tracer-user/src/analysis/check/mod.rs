@@ -221,6 +221,8 @@ pub struct Outcome {
     pub program: String,
     /// Its id.
     pub pid: u32,
+    /// What selected the processes, and how many there were: budgets are for all of them together. `None`: there was one; hostile input.
+    pub scope: Option<(String, usize)>,
     /// How long it was traced until the snapshot.
     pub traced: Duration,
     /// Whether it was traced from its start; else blocks from before are not in the figures.

@@ -17,8 +17,12 @@ pub fn render(outcome: &Outcome, top: usize) -> String {
     let mut out = format!("### {sign} Memory check: {}\n\n", words::summary(outcome));
     let _infallible = write!(
         out,
-        "<p>Program <code>{}</code>, traced for {:.1} s{}.</p>\n\n",
+        "<p>Program <code>{}</code>{}, traced for {:.1} s{}.</p>\n\n",
         html(&shortened(&outcome.program)),
+        match &outcome.scope {
+            Some((_, n)) if *n > 1 => format!(", {n} processes together"),
+            _ => String::new(),
+        },
         outcome.traced.as_secs_f64(),
         if outcome.from_start { " from its start" } else { "; blocks from before the attach are not counted" },
     );

@@ -9,9 +9,8 @@ use crate::{
 /// The outcome, with `top` sites of each exceeded budget.
 pub fn render(outcome: &Outcome, top: usize) -> String {
     let mut lines = vec![format!(
-        "check of pid {} ({})  {:.1} s  {}",
-        outcome.pid,
-        shortened(&outcome.program),
+        "check of {}  {:.1} s  {}",
+        words::subject(outcome),
         outcome.traced.as_secs_f64(),
         if outcome.from_start { "traced from its start" } else { "blocks from before the attach are not counted" },
     )];

@@ -9,6 +9,17 @@ use crate::{
     report::format::{escaped, grouped, percent, short_path, shortened, size},
 };
 
+/// Which process; of many, that the budgets are for all of them.
+pub(super) fn subject(outcome: &Outcome) -> String {
+    let program = format!("pid {} ({})", outcome.pid, shortened(&outcome.program));
+    let Some((scope, n_processes)) = &outcome.scope else { return program };
+    let scope = if scope.is_empty() { program } else { shortened(scope) };
+    match n_processes {
+        1 => format!("{scope}, 1 process"),
+        n => format!("{scope}, {n} processes together"),
+    }
+}
+
 /// What is checked.
 pub(super) const fn title(budget: Budget) -> &'static str {
     match budget {

@@ -6,7 +6,7 @@ use super::Source;
 use crate::{
     options::View,
     recording::Which,
-    snapshot::{StackId, Totals},
+    snapshot::{Owner, StackId, StackStats, Totals},
 };
 
 /// An allocation, or its free.
@@ -73,6 +73,9 @@ fn end(source: &Source<'_>, totals: &Totals) -> Until {
 fn recorded(source: &Source<'_>, last: usize) -> Option<Vec<Vec<Until>>> {
     let stacks = &source.snapshot.stacks;
     let place: HashMap<StackId, usize> = stacks.iter().enumerate().map(|(at, stats)| (stats.id, at)).collect();
+    // Before a process joined, its stacks may have been another's.
+    let joined_at = |stats: &StackStats| source.snapshot.owner(&stats.stack).map(Owner::joined_at).unwrap_or_default();
+    let joined_at: Vec<Duration> = stacks.iter().map(joined_at).collect();
     let mut histories: Vec<Vec<Until>> = vec![Vec::new(); stacks.len()];
     let mut n_changes = 0;
     source.recording.each_snapshot(|index, totals| {
@@ -82,6 +85,9 @@ fn recorded(source: &Source<'_>, last: usize) -> Option<Vec<Vec<Until>>> {
         let at = source.recording.snapshots[index].at;
         for (id, totals) in (0..).zip(totals) {
             let Some(&place) = place.get(&StackId(id)) else { continue };
+            if at < joined_at[place] {
+                continue;
+            }
             let history = &mut histories[place];
             let (allocated, freed) = history.last().map_or((0, 0), |until| (until.allocated, until.freed));
             // Sums never shrink and nothing is freed twice, unless the recording is forged.

@@ -2,6 +2,7 @@
 //! marks and snapshots as instants.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     io::{self, Write},
     time::Duration,
 };
@@ -13,11 +14,16 @@ use crate::recording::{Recording, Sample};
 
 /// Writes the events one a line, in the order of time.
 pub(super) fn write(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let pid = source.recording.session.target.pid;
+    // The totals of many processes are nobody's own.
+    let pid = if source.snapshot.is_of_many() { 0 } else { source.recording.session.target.pid };
     let mut events = vec![json!({
         "ph": "M", "name": "process_name", "pid": pid, "tid": 0, "ts": 0, "args": { "name": source.target() },
     })];
     let mut timed = counters(source.recording, pid);
+    if source.snapshot.is_of_many() {
+        events.extend(names(source));
+        timed.extend(processes(source.recording));
+    }
     timed.extend(instants(source.recording, pid));
     timed.sort_by_key(|(at, _)| *at);
     events.extend(timed.into_iter().map(|(_, event)| event));
@@ -85,6 +91,42 @@ fn counters(recording: &Recording, pid: u32) -> Vec<(Duration, Value)> {
         }
         earlier = Some(*sample);
     }
+    events
+}
+
+/// What each process is called; the programs of one pid in their order.
+fn names(source: &Source<'_>) -> Vec<Value> {
+    let mut by_pid: BTreeMap<u32, Vec<(Duration, String)>> = BTreeMap::new();
+    for (_, process) in source.snapshot.told().filter(|(_, process)| process.pid != 0) {
+        let container = process.container.as_deref().map(|name| format!(", container {}", text(name)));
+        let name = format!("{}{}", text(&process.comm), container.unwrap_or_default());
+        by_pid.entry(process.pid).or_default().push((process.joined_at, name));
+    }
+    let name = |(pid, mut names): (u32, Vec<(Duration, String)>)| {
+        names.sort();
+        let names: Vec<String> = names.into_iter().map(|(_, name)| name).collect();
+        json!({
+            "ph": "M", "name": "process_name", "pid": pid, "tid": 0, "ts": 0, "args": { "name": names.join(" → ") },
+        })
+    };
+    by_pid.into_iter().map(name).collect()
+}
+
+/// Live bytes of each process at the snapshots at which they changed; 0 from its end on.
+fn processes(recording: &Recording) -> Vec<(Duration, Value)> {
+    let mut events = Vec::new();
+    let mut last: HashMap<(u32, Duration), u64> = HashMap::new();
+    recording.each_processes(|index, processes| {
+        for process in processes.iter().filter(|process| process.pid != 0) {
+            let (at, bytes) = match process.ended {
+                Some((at, _)) => (at, 0),
+                None => (recording.snapshots[index].at, process.totals.current_bytes),
+            };
+            if last.insert((process.pid, process.joined_at), bytes) != Some(bytes) {
+                events.push(counter(process.pid, at, "live bytes", &json!({ "bytes": bytes })));
+            }
+        }
+    });
     events
 }
 

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use super::{Source, text};
 use crate::{
     analysis::statistics::{Statistic, statistics},
+    options::Key,
     report::format::path_text,
-    snapshot::Snapshot,
+    snapshot::{Home, Snapshot},
     symbolize::module_name,
 };
 
@@ -31,20 +32,48 @@ const HEADER: [&str; 18] = [
     "truncated",
 ];
 
+/// Stands before the others where lines are about processes; what is finer than the key is empty.
+const OWNER_HEADER: [&str; 5] = ["pid", "command", "container", "user", "ended_seconds"];
+
 /// Writes all lines.
 pub(super) fn write(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> {
     let statistics = statistics(source.snapshot, source.names, source.attribution, source.options);
     let mut table = csv::Writer::from_writer(out);
-    table.write_record(HEADER)?;
+    let (owner_header, by_owner) = if statistics.key.is_owner() { (&OWNER_HEADER[..], true) } else { (&[][..], false) };
+    table.write_record(owner_header.iter().chain(&HEADER))?;
     for line in &statistics.lines {
-        table.write_record(row(source.snapshot, line))?;
+        let owner = if by_owner { owner(source.snapshot, line, statistics.key).to_vec() } else { Vec::new() };
+        table.write_record(owner.iter().chain(&row(source.snapshot, line, statistics.key)))?;
     }
     table.flush()
 }
 
-fn row(snapshot: &Snapshot, line: &Statistic<'_>) -> [String; HEADER.len()] {
-    let name = line.site.map(|site| site.name);
-    let module = line.site.and_then(|site| site.module(snapshot));
+fn owner(snapshot: &Snapshot, line: &Statistic<'_>, key: Key) -> [String; OWNER_HEADER.len()] {
+    let Some(owner) = snapshot.owner(&line.largest.stack) else { return Default::default() };
+    let by_process = key == Key::Process;
+    let told = |wanted: Key, text: Option<&str>| match text {
+        Some(text) if by_process || key == wanted => cell(text),
+        _ => String::new(),
+    };
+    let container = match owner.home() {
+        Home::Container(name) => Some(name),
+        Home::NotKnown | Home::Host => None,
+    };
+    let ended = owner.ended().filter(|_| by_process).map(|(at, _)| format!("{:.3}", at.as_secs_f64()));
+    [
+        if by_process && owner.pid() != 0 { owner.pid().to_string() } else { String::new() },
+        told(Key::Command, Some(owner.comm())),
+        told(Key::Container, container),
+        told(Key::User, owner.user()),
+        ended.unwrap_or_default(),
+    ]
+}
+
+fn row(snapshot: &Snapshot, line: &Statistic<'_>, key: Key) -> [String; HEADER.len()] {
+    // Of a line by process the site is but that of its largest stack.
+    let site = line.site.filter(|_| !key.is_owner());
+    let name = site.map(|site| site.name);
+    let module = site.and_then(|site| site.module(snapshot));
     let totals = &line.totals;
     let average = totals.current_bytes.checked_div(totals.current_count);
     [
@@ -52,7 +81,7 @@ fn row(snapshot: &Snapshot, line: &Statistic<'_>) -> [String; HEADER.len()] {
         name.and_then(|name| name.line).map(|line| line.to_string()).unwrap_or_default(),
         name.and_then(|name| name.function.as_deref().ok()).map(cell).unwrap_or_default(),
         module.map(|module| cell(&module_name(module))).unwrap_or_default(),
-        line.site.map(|site| format!("{:#x}", site.address)).unwrap_or_default(),
+        site.map(|site| format!("{:#x}", site.address)).unwrap_or_default(),
         totals.current_bytes.to_string(),
         totals.current_count.to_string(),
         average.map(|average| average.to_string()).unwrap_or_default(),

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     options::Key,
     report::format::path_text,
-    snapshot::{Module, ModuleId, ModuleKind, Tid},
+    snapshot::{Module, ModuleId, ModuleKind, ProcessId, Tid},
     symbolize::module_name,
 };
 
@@ -30,20 +30,27 @@ const PREPROCESSED_PROFILE_VERSION: u32 = 55;
 
 /// Writes the profile, a thread at a time.
 pub(super) fn write(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let mut of_thread: BTreeMap<Option<Tid>, Vec<Event>> = BTreeMap::new();
+    let mut of_thread: BTreeMap<(Option<ProcessId>, Option<Tid>), Vec<Event>> = BTreeMap::new();
     for event in events(source) {
-        of_thread.entry(source.snapshot.stacks[event.stack].stack.thread).or_default().push(event);
+        let stack = &source.snapshot.stacks[event.stack].stack;
+        of_thread.entry((stack.process, stack.thread)).or_default().push(event);
     }
     if of_thread.is_empty() {
-        of_thread.insert(None, Vec::new());
+        of_thread.insert((None, None), Vec::new());
     }
     write!(out, "{{\"meta\":{},\n\"libs\":{},\n\"pages\":[],\"profilerOverhead\":[],\n", meta(source), libs(source))?;
-    write!(out, "\"counters\":[{}],\n\"threads\":[", counter(source))?;
-    for (at, (tid, events)) in of_thread.iter().enumerate() {
+    let first = of_thread.keys().next().and_then(|(process, _)| *process);
+    write!(out, "\"counters\":[{}],\n\"threads\":[", counter(source, first))?;
+    let mut earlier = None;
+    for (at, ((process, tid), events)) in of_thread.iter().enumerate() {
         if at > 0 {
             out.write_all(b",\n")?;
         }
-        serde_json::to_writer(&mut *out, &thread(source, *tid, events, at == 0))?;
+        serde_json::to_writer(
+            &mut *out,
+            &thread(source, (*process, *tid), events, First { of_all: at == 0, of_process: earlier != Some(*process) }),
+        )?;
+        earlier = Some(*process);
     }
     out.write_all(b"]}\n")
 }
@@ -121,7 +128,7 @@ fn breakpad_id(build_id: &[u8]) -> String {
 }
 
 /// The track of the target's live bytes; the format wants differences.
-fn counter(source: &Source<'_>) -> Value {
+fn counter(source: &Source<'_>, process: Option<ProcessId>) -> Value {
     let series = series(source.recording);
     let mut earlier = (0, 0);
     let (mut count, mut number) = (Vec::new(), Vec::new());
@@ -132,10 +139,12 @@ fn counter(source: &Source<'_>) -> Value {
         number.push(operations.saturating_sub(earlier.1));
         earlier = (totals.current_bytes, operations);
     }
+    let many = source.snapshot.is_of_many();
+    let about = if many { "Live bytes of all processes" } else { "Live bytes of the traced process" };
     let time: Vec<f64> = series.iter().map(|sample| millis(sample.at)).collect();
     json!({
-        "name": "malloc", "category": "Memory", "description": "Live bytes of the traced process",
-        "pid": source.snapshot.target.pid.to_string(), "mainThreadIndex": 0,
+        "name": "malloc", "category": "Memory", "description": about,
+        "pid": pid(source, process), "mainThreadIndex": 0,
         "samples": { "length": time.len(), "time": time, "count": count, "number": number },
     })
 }
@@ -230,7 +239,25 @@ impl Tables {
     }
 }
 
-fn thread(source: &Source<'_>, tid: Option<Tid>, events: &[Event], is_first: bool) -> Value {
+/// Whether a thread is the first of all, and the first of its process.
+#[derive(Clone, Copy)]
+struct First {
+    of_all: bool,
+    of_process: bool,
+}
+
+/// A process's id: those of one pid are told apart by a suffix, as the format has it.
+fn pid(source: &Source<'_>, process: Option<ProcessId>) -> String {
+    let own = process.and_then(|id| Some((id, source.snapshot.processes.get(id.0 as usize)?)));
+    own.map_or_else(|| source.snapshot.target.pid.to_string(), |(id, own)| format!("{}.{}", own.pid, id.0))
+}
+
+fn thread(
+    source: &Source<'_>,
+    (process, tid): (Option<ProcessId>, Option<Tid>),
+    events: &[Event],
+    first: First,
+) -> Value {
     let mut tables = Tables::default();
     let mut walk = Walk::new(source.snapshot, source.names);
     let mut walked = Walked::default();
@@ -251,20 +278,22 @@ fn thread(source: &Source<'_>, tid: Option<Tid>, events: &[Event], is_first: boo
         "memoryAddress": events.iter().map(|event| event.address).collect::<Vec<_>>(),
         "threadId": vec![0; events.len()],
     });
-    let markers = if is_first { markers(source, &mut tables.strings) } else { markers_of(&[], &mut tables.strings) };
-    let process = source.target();
+    let markers =
+        if first.of_all { markers(source, &mut tables.strings) } else { markers_of(&[], &mut tables.strings) };
+    let own = process.and_then(|id| source.snapshot.processes.get(id.0 as usize));
     let name = match tid {
         Some(tid) => source.snapshot.threads.get(&tid).map_or_else(|| format!("thread {tid}"), |name| text(name)),
         None => "all threads".to_owned(),
     };
-    let pid = source.snapshot.target.pid.to_string();
+    let pid = pid(source, process);
+    let process = own.map_or_else(|| source.target(), |own| text(&own.comm));
     let (n_frames, n_funcs, n_libs) = (tables.frame_func.len(), tables.func_name.len(), tables.resource_lib.len());
     let none = |n: usize| vec![Value::Null; n];
     json!({
-        "name": name, "isMainThread": is_first, "processName": process, "processType": "default",
+        "name": name, "isMainThread": first.of_process, "processName": process, "processType": "default",
         "pid": pid, "tid": tid.map_or(pid.clone(), |tid| tid.to_string()),
         "processStartupTime": 0, "processShutdownTime": null, "registerTime": 0, "unregisterTime": null,
-        "pausedRanges": [], "showMarkersInTimeline": is_first,
+        "pausedRanges": [], "showMarkersInTimeline": first.of_all,
         "samples": {
             "length": 0, "stack": [], "time": [], "weight": null, "weightType": "samples", "threadCPUDelta": [],
         },

@@ -53,7 +53,7 @@ fn add(
     mut put: impl FnMut(Box<[u32]>, u64),
 ) {
     let key = source.options.key;
-    let mut walk = Walk::new(snapshot, names);
+    let mut walk = Walk::with_owners(snapshot, names, source.owners());
     let mut walked = Walked::default();
     let mut of_frame: Vec<u32> = Vec::new();
     for stats in &snapshot.stacks {
@@ -105,7 +105,7 @@ fn label(snapshot: &Snapshot, frame: &ExportFrame, key: Key) -> String {
             crate::snapshot::ModuleKind::File => text(&path_text(&module.path)),
             _ => text(&module_name(module)),
         }),
-        Key::Lineno | Key::Traceback | Key::Thread => match (&frame.file, frame.line) {
+        _ => match (&frame.file, frame.line) {
             (Some(file), Some(line)) => format!("{} ({}:{line})", frame.function, short_path(Path::new(file))),
             _ => own(),
         },

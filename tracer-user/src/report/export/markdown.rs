@@ -9,7 +9,10 @@ use super::{Source, text, view_name};
 use crate::{
     analysis::statistics::{Statistic, statistics},
     options::View,
-    report::format::{grouped, percent, short_path, shortened, size},
+    report::{
+        format::{grouped, percent, short_path, shortened, size},
+        owner,
+    },
     snapshot::Totals,
 };
 
@@ -49,6 +52,11 @@ fn row(out: &mut dyn Write, view: View, total: u64, totals: &Totals, place: &str
 }
 
 fn place(source: &Source<'_>, line: &Statistic<'_>) -> String {
+    let key = source.options.key;
+    if key.is_owner() {
+        let words = [owner::label(line, source.snapshot, key), owner::tail(line, source.snapshot, key)];
+        return code(words.join(" ").trim());
+    }
     let Some(site) = line.site else { return "stack not stored".to_owned() };
     let place = || shortened(&site.place(source.snapshot).to_string());
     let function = site.name.function.as_deref().map_or_else(|_| place(), shortened);

@@ -17,12 +17,15 @@ mod walk;
 
 use std::io::{self, Write};
 
+use walk::Owners;
+
 use super::{
     format::{escaped, grouped, is_hazard, size},
+    owner::subject,
     text::losses,
 };
 use crate::{
-    options::{Filters, ReportOptions, View},
+    options::{Filters, Key, ReportOptions, View},
     recording::{Recording, Which},
     snapshot::{Snapshot, Totals},
     symbolize::{Attribution, Names},
@@ -189,8 +192,23 @@ impl Source<'_> {
         losses(self.snapshot)
     }
 
-    /// `imgsrv (pid 4711)`.
+    /// What stands at the roots of stacks, where processes are to be told apart.
+    fn owners(&self) -> Option<Owners> {
+        match self.options.key {
+            Key::Process if self.base.is_none() => Some(Owners::Process),
+            Key::Process => Some(Owners::Program),
+            key if key.is_owner() => Some(Owners::Key(key)),
+            _ if self.snapshot.processes.len() < 2 => None,
+            _ if self.base.is_some() => Some(Owners::Program),
+            _ => Some(Owners::Process),
+        }
+    }
+
+    /// `imgsrv (pid 4711)`; of many `container web, 7 processes (5 running)`.
     fn target(&self) -> String {
+        if self.snapshot.is_of_many() {
+            return text(&subject(self.snapshot));
+        }
         let target = &self.snapshot.target;
         format!("{} (pid {})", text(&target.comm), target.pid)
     }

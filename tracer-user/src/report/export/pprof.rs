@@ -18,7 +18,7 @@ use super::{
 use crate::{
     options::{Key, View},
     report::format::path_text,
-    snapshot::{Module, ModuleId, ModuleKind, Snapshot, Totals},
+    snapshot::{Home, Module, ModuleId, ModuleKind, Snapshot, Totals},
     symbolize::{Names, module_name},
 };
 
@@ -135,7 +135,7 @@ impl Tables {
         }
         let mut walked = Walked::default();
         for stats in &snapshot.stacks {
-            // Threads are labels here, not frames.
+            // Threads and processes are labels here, not frames.
             side.walk.stack(stats, Key::Lineno, &mut walked);
             for at in side.of_address.len()..side.walk.addresses.len() {
                 let location = self.location(&mut side, at);
@@ -155,6 +155,21 @@ impl Tables {
                 let name = snapshot.threads.get(&tid).map_or_else(|| tid.to_string(), |name| text(name));
                 label.push(Label { key: self.string("thread"), str: self.string(&name), num: 0 });
                 label.push(Label { key: self.string("tid"), str: 0, num: i64::from(tid.0) });
+            }
+            if snapshot.is_of_many()
+                && let Some(owner) = snapshot.owner(&stats.stack)
+            {
+                if owner.pid() != 0 {
+                    label.push(Label { key: self.string("pid"), str: 0, num: i64::from(owner.pid()) });
+                }
+                let container = match owner.home() {
+                    Home::Container(name) => Some(name),
+                    Home::NotKnown | Home::Host => None,
+                };
+                let known = [("comm", Some(owner.comm())), ("container", container), ("user", owner.user())];
+                for (key, value) in known.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+                    label.push(Label { key: self.string(key), str: self.string(&text(value)), num: 0 });
+                }
             }
             if is_base {
                 label.push(Label { key: self.string("pprof::base"), str: self.string("true"), num: 0 });

@@ -51,7 +51,7 @@ struct Profile<'a> {
 
 /// Writes the profiles.
 pub(super) fn write(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let mut walk = Walk::new(source.snapshot, source.names);
+    let mut walk = Walk::with_owners(source.snapshot, source.names, source.owners());
     let mut walked = Walked::default();
     let mut stacks: Vec<Box<[u32]>> = Vec::with_capacity(source.snapshot.stacks.len());
     for stats in &source.snapshot.stacks {

@@ -1,7 +1,7 @@
 //! The one walk that all formats share: a stack → its frames with their texts, outermost first, inlined functions as frames of
 //! their own, and a root that says why a truncated stack has no other.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use tracer_common::{
     abi::StackEnd,
@@ -12,8 +12,8 @@ use super::text;
 use crate::{
     analysis::statistics::module_of,
     options::Key,
-    report::format::path_text,
-    snapshot::{Frame, ModuleId, Snapshot, StackStats, Tid},
+    report::{format::path_text, owner::home},
+    snapshot::{Frame, Home, ModuleId, Owner, ProcessId, Snapshot, StackStats, Tid},
     symbolize::{Names, Place},
 };
 
@@ -53,18 +53,34 @@ pub(super) struct Walk<'a> {
     names: &'a Names,
     by_key: HashMap<Result<(ModuleId, FileVaddr), UserAddr>, usize>,
     roots: HashMap<Root, u32>,
+    /// By what processes stand at roots, where they do.
+    owners: Option<Owners>,
+    of_owner: HashMap<Option<ProcessId>, Rc<str>>,
     /// All frames met.
     pub frames: Vec<ExportFrame>,
     /// All addresses met.
     pub addresses: Vec<Address>,
 }
 
+/// What tells processes apart at the roots of stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owners {
+    /// Pid, command and container.
+    Process,
+    /// Command and container: what processes of two sessions can share.
+    Program,
+    /// What the key says.
+    Key(Key),
+}
+
 /// What stands below a stack's own frames.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Root {
     Truncated(StackEnd),
     NotStored,
     Thread(Option<Tid>),
+    /// Of a process, container, command or user.
+    Owner(Rc<str>),
 }
 
 /// A stack's place in a [`Walk`]: what stands at its root, and its addresses, outermost first.
@@ -84,9 +100,16 @@ impl<'a> Walk<'a> {
             names,
             by_key: HashMap::new(),
             roots: HashMap::new(),
+            owners: None,
+            of_owner: HashMap::new(),
             frames: Vec::new(),
             addresses: Vec::new(),
         }
+    }
+
+    /// The same; whose a stack is stands at its root.
+    pub fn with_owners(snapshot: &'a Snapshot, names: &'a Names, owners: Option<Owners>) -> Self {
+        Self { owners, ..Self::new(snapshot, names) }
     }
 
     /// Finds a stack's frames; with [`Key::Thread`] the thread stands at the root.
@@ -94,6 +117,13 @@ impl<'a> Walk<'a> {
         walked.roots.clear();
         walked.addresses.clear();
         let stack = &stats.stack;
+        if let Some(owners) = self.owners {
+            let snapshot = self.snapshot;
+            let label =
+                self.of_owner.entry(stack.process).or_insert_with(|| owner_label(snapshot.owner(stack), owners).into());
+            let label = Rc::clone(label);
+            walked.roots.push(self.root(Root::Owner(label)));
+        }
         if key == Key::Thread {
             walked.roots.push(self.root(Root::Thread(stack.thread)));
         }
@@ -115,13 +145,14 @@ impl<'a> Walk<'a> {
         if let Some(&known) = self.roots.get(&root) {
             return known;
         }
-        let (function, thread) = match root {
+        let (function, thread) = match &root {
+            Root::Owner(label) => (label.to_string(), None),
             Root::Truncated(end) => (format!("[truncated: {}]", end.reason().unwrap_or("?")), None),
             Root::NotStored => ("[stack not stored]".to_owned(), None),
             Root::Thread(None) => ("[thread not known]".to_owned(), None),
             Root::Thread(Some(tid)) => {
-                let name = self.snapshot.threads.get(&tid).map(|name| format!(" {}", text(name))).unwrap_or_default();
-                (format!("[thread {tid}{name}]"), Some(tid))
+                let name = self.snapshot.threads.get(tid).map(|name| format!(" {}", text(name))).unwrap_or_default();
+                (format!("[thread {tid}{name}]"), Some(*tid))
             }
         };
         let index = self.frames.len() as u32;
@@ -159,5 +190,25 @@ impl<'a> Walk<'a> {
         let frames = (first..self.frames.len() as u32).collect();
         self.addresses.push(Address { run_time, location: frame.location, frames });
         index
+    }
+}
+
+/// `[pid 4711 nginx, container web]`.
+fn owner_label(owner: Option<Owner<'_>>, owners: Owners) -> String {
+    let Some(owner) = owner else { return "[process not known]".to_owned() };
+    let container = |owner: Owner<'_>| match owner.home() {
+        Home::Container(name) => format!(", container {}", text(name)),
+        Home::NotKnown | Home::Host => String::new(),
+    };
+    match owners {
+        Owners::Process if owner.pid() != 0 => {
+            format!("[pid {} {}{}]", owner.pid(), text(owner.comm()), container(owner))
+        }
+        Owners::Key(Key::Container) => format!("[{}]", home(owner.home())),
+        Owners::Key(Key::User) => format!("[user {}]", owner.user().map_or_else(|| "not recorded".to_owned(), text)),
+        Owners::Key(Key::Command) => format!("[{}]", text(owner.comm())),
+        Owners::Process | Owners::Program | Owners::Key(_) => {
+            format!("[{}{}]", text(owner.comm()), container(owner))
+        }
     }
 }

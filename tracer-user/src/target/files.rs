@@ -1,4 +1,5 @@
-//! The files that a target executes, kept open: deleted and replaced ones too, and after the target has ended.
+//! The files that targets execute, each once however many map it, kept open: deleted and replaced ones too, and after the
+//! targets have ended.
 
 use std::{
     collections::HashMap,
@@ -9,9 +10,13 @@ use std::{
 };
 
 use object::{Object as _, ObjectSegment as _, SegmentFlags, elf::PF_X};
-use tracer_common::addr::{FileOffset, FileVaddr, UserAddr};
+use tracer_common::addr::{FileOffset, FileVaddr};
 
-use super::{Process, ProcessError, maps::MapEntry};
+use super::{
+    Process,
+    maps::MapEntry,
+    root::{Root, Roots},
+};
 use crate::snapshot::{Module, ModuleId, ModuleKind, ModuleMapping};
 
 /// Largest file whose bytes are read for its unwind information and symbols: 2 GiB.
@@ -19,6 +24,9 @@ const MAX_FILE_BYTES: u64 = 2 << 30;
 
 /// Largest vdso that is read out of a target's memory: 1 MiB (it has a few pages).
 const MAX_VDSO_BYTES: u64 = 1 << 20;
+
+/// Mappings of one file that snapshots tell of. Of many processes, each with its own, the first ones do.
+const MAX_MAPPINGS_TOLD: usize = 64;
 
 /// What identifies a mapped file while it is mapped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,13 +43,17 @@ enum FileKey {
 /// A module with what keeps its bytes at hand.
 #[derive(Debug)]
 pub struct LoadedModule {
-    /// Its place in [`Modules::all`].
+    /// Its place in [`Files::all`].
     pub id: ModuleId,
     /// What snapshots carry of it.
     pub module: Arc<Module>,
     key: FileKey,
     /// Keeps `open_path` valid.
     file: Option<fs::File>,
+    /// The root of the file system that it was seen in, where that is not ours.
+    pub root: Option<Arc<Root>>,
+    /// Where its code lies in the file and in memory.
+    segments: Vec<ExecutableSegment>,
 }
 
 impl LoadedModule {
@@ -60,10 +72,24 @@ impl LoadedModule {
 
     /// Where code at `vaddr` lies in the file.
     pub fn file_offset(&self, vaddr: FileVaddr) -> Option<FileOffset> {
-        executable_segments(self).into_iter().find_map(|segment| {
+        self.segments.iter().find_map(|segment| {
             let inside = vaddr.0.checked_sub(segment.vaddr)?;
             (inside < segment.length).then(|| FileOffset(segment.offset + inside))
         })
+    }
+
+    /// Run-time address minus vaddr of one of its mappings: from the segment that the mapping's file offset lies in.
+    pub(super) fn bias_of(&self, entry: &MapEntry) -> u64 {
+        if self.module.kind == ModuleKind::Generated {
+            return 0;
+        }
+        let offset = entry.offset.0;
+        let covering = self.segments.iter().find(|segment| {
+            let start = segment.offset & !(PAGE_BYTES - 1);
+            offset >= start && offset < segment.offset.saturating_add(segment.length)
+        });
+        let vaddr = covering.map_or(offset, |segment| segment.vaddr.wrapping_add(offset).wrapping_sub(segment.offset));
+        entry.start.0.wrapping_sub(vaddr)
     }
 
     /// What the row tables know the file by where it has no build id: device and inode.
@@ -75,84 +101,51 @@ impl LoadedModule {
     }
 }
 
-/// All modules seen so far of one target. A module stays known after it is unmapped: stacks still refer to it.
+/// All files that were seen so far. A file stays known after it is unmapped: stacks still refer to it.
 #[derive(Debug, Default)]
-pub struct Modules {
+pub struct Files {
     all: Vec<LoadedModule>,
-    by_key: HashMap<FileKey, usize>,
-    /// Executable mappings as of the last look, sorted, with their modules.
-    current: Vec<(ModuleMapping, ModuleId)>,
+    by_key: HashMap<FileKey, ModuleId>,
     /// What went wrong with some file, once each.
     pub problems: Vec<String>,
+    roots: Roots,
 }
 
-impl Modules {
-    /// Reads the target's mappings and returns the ids of modules that were not known before.
-    ///
-    /// # Errors
-    /// The mappings could not be read; the state is as before.
-    pub fn refresh(&mut self, process: &Process) -> Result<Vec<ModuleId>, ProcessError> {
-        let entries = process.maps()?;
-        let mut fresh = Vec::new();
-        let mut current = Vec::new();
-        let mut segments: HashMap<usize, Vec<ExecutableSegment>> = HashMap::new();
-        for entry in entries.iter().filter(|entry| entry.executable) {
-            let Some(key) = key_of(entry) else { continue };
-            let at = if let Some(at) = self.by_key.get(&key) {
-                *at
-            } else {
-                let at = self.add(process, &key, entry);
-                fresh.push(self.all[at].id);
-                at
-            };
-            let bias = match key {
-                FileKey::Generated => 0,
-                FileKey::Vdso | FileKey::File { .. } => {
-                    let segments = segments.entry(at).or_insert_with(|| executable_segments(&self.all[at]));
-                    bias_of(entry, segments)
-                }
-            };
-            let mapping = ModuleMapping { start: entry.start, end: entry.end, bias };
-            current.push((mapping, self.all[at].id));
-            let module = Arc::make_mut(&mut self.all[at].module);
-            if !module.mappings.contains(&mapping) {
-                module.mappings.push(mapping);
-            }
+impl Files {
+    /// The file behind an executable mapping, and whether it is new. `None`: pages of the kernel's own.
+    pub(super) fn of_mapping(&mut self, process: &Process, entry: &MapEntry) -> Option<(ModuleId, bool)> {
+        let key = key_of(entry)?;
+        if let Some(id) = self.by_key.get(&key) {
+            return Some((*id, false));
         }
-        current.sort_by_key(|(mapping, _)| mapping.start);
-        self.current = current;
-        Ok(fresh)
+        Some((self.add(process, key, entry), true))
     }
 
-    /// The module with this id.
+    /// The file with this id.
     pub fn get(&self, id: ModuleId) -> &LoadedModule {
         &self.all[id.0 as usize]
     }
 
-    /// All modules by id.
+    /// All files by id.
     pub fn all(&self) -> &[LoadedModule] {
         &self.all
     }
 
-    /// Executable mappings as of the last look, sorted by address.
-    pub fn current(&self) -> &[(ModuleMapping, ModuleId)] {
-        &self.current
-    }
-
-    /// The module and vaddr of an address; libraries that were unmapped meanwhile are found where they were.
-    pub fn locate(&self, addr: UserAddr) -> Option<(ModuleId, FileVaddr)> {
-        let after = self.current.partition_point(|(mapping, _)| mapping.start <= addr);
-        let here = |mapping: &ModuleMapping| mapping.start <= addr && addr < mapping.end;
-        if let Some((mapping, id)) = self.current[..after].last().filter(|(mapping, _)| here(mapping)) {
-            return Some((*id, mapping.vaddr(addr)));
+    /// Remembers where a file was mapped, for exports: in the first address spaces that map it.
+    pub(super) fn mapped_at(&mut self, id: ModuleId, mapping: ModuleMapping) {
+        let module = &mut self.all[id.0 as usize].module;
+        if module.mappings.len() < MAX_MAPPINGS_TOLD && !module.mappings.contains(&mapping) {
+            Arc::make_mut(module).mappings.push(mapping);
         }
-        self.all.iter().find_map(|loaded| {
-            loaded.module.mappings.iter().find(|mapping| here(mapping)).map(|mapping| (loaded.id, mapping.vaddr(addr)))
-        })
     }
 
-    fn add(&mut self, process: &Process, key: &FileKey, entry: &MapEntry) -> usize {
-        let (kind, file) = match key {
+    /// The targets' roots that are not ours.
+    pub fn roots(&self) -> &[Arc<Root>] {
+        self.roots.all()
+    }
+
+    fn add(&mut self, process: &Process, key: FileKey, entry: &MapEntry) -> ModuleId {
+        let (kind, file) = match &key {
             FileKey::Generated => (ModuleKind::Generated, Ok(None)),
             FileKey::Vdso => (ModuleKind::Vdso, dump_vdso(process, entry).map(Some)),
             FileKey::File { .. } => (ModuleKind::File, open_mapped(process.pid, entry).map(Some)),
@@ -165,14 +158,15 @@ impl Modules {
             Some(file) => PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
             None => entry.path.clone(),
         };
-        let at = self.all.len();
         let build_id = file.as_ref().and_then(|_| build_id(&open_path));
         let path = if kind == ModuleKind::Generated { PathBuf::from("[generated code]") } else { entry.path.clone() };
         let module = Module { kind, path, open_path, deleted: entry.deleted, build_id, mappings: Vec::new() };
-        let id = ModuleId(at as u32);
-        self.all.push(LoadedModule { id, module: Arc::new(module), key: key.clone(), file });
-        self.by_key.insert(key.clone(), at);
-        at
+        let id = ModuleId(self.all.len() as u32);
+        let segments = file.as_ref().map(executable_segments).unwrap_or_default();
+        let root = self.roots.of(process.pid);
+        self.all.push(LoadedModule { id, module: Arc::new(module), key: key.clone(), file, root, segments });
+        self.by_key.insert(key, id);
+        id
     }
 }
 
@@ -194,8 +188,7 @@ fn open_mapped(pid: u32, entry: &MapEntry) -> io::Result<fs::File> {
     let link = format!("/proc/{pid}/map_files/{:x}-{:x}", entry.start, entry.end);
     fs::File::open(link).or_else(|denied| {
         use std::os::unix::fs::MetadataExt as _;
-        let relative = entry.path.strip_prefix("/").unwrap_or(&entry.path);
-        let file = fs::File::open(Path::new(&format!("/proc/{pid}/root")).join(relative))?;
+        let file = Root::at(Path::new(&format!("/proc/{pid}/root")))?.open_regular(&entry.path)?;
         if file.metadata()?.ino() == entry.inode { Ok(file) } else { Err(denied) }
     })
 }
@@ -224,8 +217,7 @@ struct ExecutableSegment {
     vaddr: u64,
 }
 
-fn executable_segments(loaded: &LoadedModule) -> Vec<ExecutableSegment> {
-    let Some(file) = &loaded.file else { return Vec::new() };
+fn executable_segments(file: &fs::File) -> Vec<ExecutableSegment> {
     let cache = object::read::ReadCache::new(file);
     let Ok(elf) = object::File::parse(&cache) else { return Vec::new() };
     elf.segments()
@@ -238,17 +230,6 @@ fn executable_segments(loaded: &LoadedModule) -> Vec<ExecutableSegment> {
 }
 
 const PAGE_BYTES: u64 = 4096;
-
-/// Run-time address minus vaddr: from the segment that the mapping's file offset lies in.
-fn bias_of(entry: &MapEntry, segments: &[ExecutableSegment]) -> u64 {
-    let offset = entry.offset.0;
-    let covering = segments.iter().find(|segment| {
-        let start = segment.offset & !(PAGE_BYTES - 1);
-        offset >= start && offset < segment.offset.saturating_add(segment.length)
-    });
-    let vaddr = covering.map_or(offset, |segment| segment.vaddr.wrapping_add(offset).wrapping_sub(segment.offset));
-    entry.start.0.wrapping_sub(vaddr)
-}
 
 fn build_id(path: &Path) -> Option<Vec<u8>> {
     let file = fs::File::open(path).ok()?;

@@ -1,0 +1,106 @@
+//! The head of a report on many processes: the scope, and its first processes in three orders.
+
+use super::{
+    format::{grouped, shortened, signed_size, size},
+    owner::{cut, number_of, scope_name},
+    text::{losses, of_domain, push_line},
+};
+use crate::{
+    analysis::processes::{Moment, ProcessLine, TopProcesses},
+    options::{Domains, Key, ReportOptions, Sort, View},
+    snapshot::{Snapshot, Totals},
+};
+
+/// Rows of each order.
+const MAX_ROWS: usize = 5;
+/// Columns of a name, so that a row fits 100.
+const NAME_WIDTH: usize = 34;
+
+/// `container web  60.0 s  7 processes (5 running, 2 ended)  current 15.2 MiB in 100 042 blocks (3088 KiB in 12 left by
+/// ended ones)  peak 22.9 MiB  …  nothing lost`
+pub(super) fn header(snapshot: &Snapshot, domains: Domains) -> String {
+    let totals = &snapshot.totals;
+    let (n_all, n_running) = snapshot
+        .told()
+        .map(|(_, process)| number_of(process))
+        .fold((0, 0), |sum, (all, running)| (sum.0 + all, sum.1 + running));
+    let mut left = Totals::default();
+    snapshot.told().filter(|(_, process)| process.ended.is_some()).for_each(|(_, process)| left.add(&process.totals));
+    let at_end = match left.current_count {
+        0 => String::new(),
+        blocks => format!(" ({} in {} left by ended ones)", size(left.current_bytes), grouped(blocks)),
+    };
+    format!(
+        "{}  {:.1} s  {} {} ({} running, {} ended)  {}current {} in {} blocks{at_end}  peak {}  allocated {} in {}  {}",
+        shortened(&scope_name(snapshot)),
+        snapshot.duration.as_secs_f64(),
+        grouped(n_all),
+        if n_all == 1 { "process" } else { "processes" },
+        grouped(n_running),
+        grouped(n_all - n_running),
+        of_domain(domains),
+        size(totals.current_bytes),
+        grouped(totals.current_count),
+        size(totals.peak_bytes),
+        size(totals.allocated_bytes),
+        grouped(totals.allocated_count),
+        losses(snapshot),
+    )
+}
+
+/// What forked processes began with: no part of the figures.
+pub(super) fn inherited(snapshot: &Snapshot) -> Option<String> {
+    let (bytes, n) = snapshot
+        .told()
+        .filter(|(_, process)| process.inherited_count > 0)
+        .fold((0_u64, 0), |(bytes, n), (_, process)| (bytes.saturating_add(process.inherited_bytes), n + 1));
+    let whose = if n == 1 { "1 forked process".to_owned() } else { format!("{n} forked processes") };
+    (n > 0).then(|| format!("not counted: {} that {whose} had from their parents", size(bytes)))
+}
+
+/// How the peaks of lines are to be read, where a report shows them.
+pub(super) fn about_peaks(snapshot: &Snapshot, key: Key, view: View, sort: Sort) -> Option<&'static str> {
+    let shows_peaks = view == View::Peak || sort == Sort::Peak || key.is_owner();
+    (snapshot.is_of_many() && shows_peaks)
+        .then_some("peaks of lines: at each process's own peak, so their sum may exceed the peak of all together")
+}
+
+/// The first processes by live heap, growth and allocation rate. Empty for a single one.
+pub(super) fn push_top(out: &mut String, snapshot: &Snapshot, earlier: Option<&Moment>, options: &ReportOptions) {
+    if snapshot.told().count() < 2 {
+        return;
+    }
+    let top = TopProcesses::of(snapshot, earlier, MAX_ROWS.min(options.top));
+    let since = top.since.map_or_else(|| "joined".to_owned(), |since| format!("{:.1} s", since.as_secs_f64()));
+    let orders = [("live", &top.by_live), ("growth", &top.by_growth), ("allocating", &top.by_allocating)];
+    // Where one order shows all of them, the others say nothing more.
+    let n_orders = if top.by_live.len() == top.n_ranked { 1 } else { orders.len() };
+    if orders.iter().all(|(_, lines)| lines.is_empty()) {
+        return;
+    }
+    push_line(
+        out,
+        &format!(
+            "{:<13}{:>9} {:>10} {:>13} {:>13}  command (container)",
+            "processes by", "pid", "live", "growth", "allocating"
+        ),
+    );
+    for (order, lines) in orders.into_iter().take(n_orders) {
+        for (at, line) in lines.iter().enumerate() {
+            push_line(out, &row(if at == 0 { order } else { "" }, line));
+        }
+    }
+    push_line(out, &format!("rates since {since}; lines of each: --by process; of one only: --process PID"));
+}
+
+fn row(order: &str, line: &ProcessLine<'_>) -> String {
+    let process = line.process;
+    let container = process.container.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
+    let ended = if process.ended.is_some() && process.pid != 0 { ", ended" } else { "" };
+    let pid = if process.pid == 0 { "–".to_owned() } else { process.pid.to_string() };
+    let per_second = |bytes: f64| format!("{}/s", signed_size(bytes.round() as i128));
+    let allocating = format!("{}/s", super::format::size_f64(line.allocating));
+    let name = cut(&format!("{}{container}{ended}", process.comm), NAME_WIDTH);
+    let live = size(process.totals.current_bytes);
+    format!("  {order:<11}{pid:>9} {live:>10} {:>13} {allocating:>13}  {name}", per_second(line.growth))
+}

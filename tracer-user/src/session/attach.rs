@@ -1,0 +1,80 @@
+//! Where the probes go: each file's once, as far as the scope reaches.
+
+use super::{error::TraceError, tracer::Tracer};
+use crate::{
+    bpf::{AttachError, Heirs, Reach},
+    options::Placement,
+    snapshot::ModuleId,
+};
+
+impl Tracer {
+    /// Attaches the probes of files that have none yet. Of a scope of many, a file whose probes are refused is a note.
+    ///
+    /// # Errors
+    /// A probe was refused.
+    pub(super) fn attach(&mut self, mapped: &[ModuleId]) -> Result<(), TraceError> {
+        let mut fresh = Vec::new();
+        for id in mapped {
+            if !self.attached.insert(*id) {
+                continue;
+            }
+            match self.attach_file(*id) {
+                Ok(()) => {}
+                Err(error) if self.is_many => {
+                    let path = self.files.files.get(*id).module.path.display().to_string();
+                    self.note(format!("{path}: its allocators are not all traced: {}", chain(&error)));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            fresh.push(*id);
+        }
+        // After all allocators: what one of them maps is told by its call in flight.
+        for id in fresh {
+            let (facts, path) = (self.files.facts(id), self.files.open_path(id));
+            match self.kernel.attach_mappings(path, &facts.mappings, self.reach) {
+                Ok(()) => {}
+                Err(error) if self.is_many => {
+                    let path = self.files.files.get(id).module.path.display().to_string();
+                    self.note(format!("{path}: its mappings are not all traced: {}", chain(&error)));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_file(&mut self, id: ModuleId) -> Result<(), AttachError> {
+        let (facts, path, reach) = (self.files.facts(id), self.files.open_path(id), self.reach);
+        if let Some(notice) = facts.library_notice {
+            self.kernel.attach_library_notice(path, notice.offset, reach)?;
+        }
+        match self.placement {
+            Placement::Empty => self.kernel.attach_empty(path, &facts.bindings, reach),
+            Placement::Planned | Placement::Naive => {
+                self.kernel.attach_exits(path, &facts.exits, reach)?;
+                self.kernel.attach(path, &facts.bindings, reach)
+            }
+        }
+    }
+
+    /// Opens the probes for one more process, where they do not reach everyone. One that has ended meanwhile has none.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub(super) fn open_probes(&mut self, pid: u32) -> Result<(), TraceError> {
+        if self.reach != Reach::Processes {
+            return Ok(());
+        }
+        let heirs = if self.follow { Heirs::Children } else { Heirs::None };
+        match self.kernel.attach_process(pid, heirs) {
+            Err(AttachError::Process { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            outcome => Ok(outcome?),
+        }
+    }
+}
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+}

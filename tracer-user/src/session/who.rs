@@ -1,0 +1,59 @@
+//! Who a process is: what snapshots tell of it beside figures, and what containers are called.
+
+use crate::{
+    scope::{Facts, containers::ContainerNames},
+    snapshot::ProcessStats,
+};
+
+/// What `/proc` tells of a process, as snapshots carry it.
+pub(super) fn stats(facts: &Facts, containers: &mut ContainerNames) -> ProcessStats {
+    ProcessStats {
+        pid: facts.pid,
+        pid_inside: (facts.pid_inside != facts.pid).then_some(facts.pid_inside),
+        parent_pid: (facts.parent != 0).then_some(facts.parent),
+        comm: facts.comm.clone(),
+        exe: facts.exe.clone(),
+        user: facts.user.clone().unwrap_or_else(|| facts.uid.to_string()),
+        container: facts
+            .cgroup
+            .as_deref()
+            .and_then(|group| containers.of(group))
+            .map(|container| container.label().to_owned()),
+        cgroup: facts.cgroup.clone(),
+        ..ProcessStats::default()
+    }
+}
+
+/// What is left to tell of a process that had ended before it could be looked at: it was forked from `parent`, if that is known.
+pub(super) fn stats_of_ended(pid: u32, parent: Option<&ProcessStats>) -> ProcessStats {
+    let unknown = ProcessStats { pid, comm: "(ended)".to_owned(), ..ProcessStats::default() };
+    parent.map_or(unknown, |parent| ProcessStats {
+        pid,
+        pid_inside: None,
+        parent_pid: Some(parent.pid),
+        comm: parent.comm.clone(),
+        exe: parent.exe.clone(),
+        user: parent.user.clone(),
+        container: parent.container.clone(),
+        cgroup: parent.cgroup.clone(),
+        ..ProcessStats::default()
+    })
+}
+
+/// Whether these are the facts of the process that started then: `/proc/PID/stat` has the time in ticks, the kernel in ns, and
+/// 0 where it was not told.
+pub(super) fn is_of_start(facts: &Facts, start_ns: u64) -> bool {
+    start_ns == 0 || facts.start_time_ticks == start_ns / ns_per_tick()
+}
+
+/// The start time of a process as the kernel's tables have it.
+pub(super) fn start_ns(facts: &Facts) -> u64 {
+    facts.start_time_ticks * ns_per_tick()
+}
+
+/// Length of a clock tick of `/proc` (sysconf(3), `_SC_CLK_TCK`; 100 a second on every Linux that is known).
+fn ns_per_tick() -> u64 {
+    // SAFETY: a plain library call.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    1_000_000_000 / u64::try_from(per_second).ok().filter(|ticks| *ticks > 0).unwrap_or(100)
+}
