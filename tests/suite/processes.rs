@@ -379,7 +379,7 @@ fn short_lives_are_exact(arguments: &[&str]) -> Result<()> {
     for pid in &lasting {
         let processes = ours.iter().filter(|process| process.pid == *pid && process.totals.allocated_count > 0);
         let exact = processes.filter(|process| figures(process) == (5 * 41, 5, 2)).count();
-        ensure!(exact == 1, "the lasting process {pid}: {}", pids(&snapshot));
+        ensure!(exact == 1, "{exact} lasting processes {pid} among {} of {}", ours.len(), snapshot.processes.len());
     }
     // Of those that were too short to be looked at their name may be missing: they are found by what they allocate.
     let of_size: u64 = snapshot

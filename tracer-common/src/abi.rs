@@ -41,8 +41,8 @@ pub struct Control {
     pub cgroup_levels: u32,
     /// 1: forks and execs of processes that are no targets are announced too.
     pub watch_everyone: u32,
-    #[doc(hidden)]
-    pub _pad: u32,
+    /// 1: calls that change mappings are told, and the life of targets beside them ([`crate::ranges`]).
+    pub follow_mappings: u32,
     /// Where the kernel keeps what is read of a task.
     pub task: TaskLayout,
 }
@@ -209,8 +209,12 @@ pub struct Target {
     pub _pad: u32,
     /// What was lost of this process alone: indexed as [`counters::PER_TARGET`].
     pub losses: [u64; counters::PER_TARGET_WORDS],
+    /// Its name when it joined, ended by a 0 where it is shorter: of one that ends before anybody looks at it there is no other.
+    pub comm: [u8; COMM_BYTES],
+    #[doc(hidden)]
+    pub _pad_to_cache_line: [u64; 6],
 }
-const _: () = assert!(size_of::<Target>() == 256);
+const _: () = assert!(size_of::<Target>() == 320);
 
 /// Bits of [`Target::flags`].
 pub mod target_flags {
