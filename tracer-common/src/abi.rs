@@ -41,8 +41,8 @@ pub struct Control {
     pub cgroup_levels: u32,
     /// 1: forks and execs of processes that are no targets are announced too.
     pub watch_everyone: u32,
-    #[doc(hidden)]
-    pub _pad: u32,
+    /// 1: calls that change mappings are told, and the life of targets beside them ([`crate::ranges`]).
+    pub follow_mappings: u32,
     /// Where the kernel keeps what is read of a task.
     pub task: TaskLayout,
 }

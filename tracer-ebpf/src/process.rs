@@ -13,6 +13,7 @@ use tracer_common::{
 use crate::{
     counters::bump,
     maps::{EVENTS, control},
+    ranges,
     targets::{self, Birth},
     task::{self, Task},
     threads,
@@ -77,6 +78,7 @@ pub fn fork(ctx: &RawTracePointContext) -> i32 {
         number = start(&birth);
         if number != 0 {
             bump(Counter::ForksFollowed);
+            ranges::forked(of.number, number);
         }
     }
     notify(EventKind::Fork, of.number, u64::from(child_tgid), number);
@@ -105,6 +107,7 @@ pub fn exec(ctx: &RawTracePointContext) -> i32 {
     let is_alias = owner != tgid;
     if !is_alias {
         targets::end(target, TargetState::Exec);
+        ranges::ended(target.element);
         bump(Counter::Execs);
     }
     let own_flags = if is_alias { descent(flags) } else { flags };
@@ -145,6 +148,7 @@ pub fn thread_exit() -> i32 {
         unsafe { (*target.element).exit_code = task.exit_code() };
         if targets::end(target, TargetState::Exited) {
             bump(Counter::TargetsEnded);
+            ranges::ended(target.element);
             notify(EventKind::Exited, target.number, 0, 0);
         }
     }

@@ -95,7 +95,7 @@ pub(super) struct Site {
 
 impl Site {
     fn is_return(&self) -> bool {
-        matches!(self.program, "leave" | "empty_return")
+        matches!(self.program, "leave" | "leave_mapping" | "empty_return")
     }
 }
 
@@ -223,7 +223,7 @@ impl Kernel {
         attached.inspect_err(|_| self.unlink())
     }
 
-    fn attach_one(
+    pub(super) fn attach_one(
         &mut self,
         program: &'static str,
         path: &Path,

@@ -13,6 +13,7 @@ impl Tracer {
     /// # Errors
     /// A probe was refused.
     pub(super) fn attach(&mut self, mapped: &[ModuleId]) -> Result<(), TraceError> {
+        let mut fresh = Vec::new();
         for id in mapped {
             if !self.attached.insert(*id) {
                 continue;
@@ -27,6 +28,19 @@ impl Tracer {
                 Err(error) if self.is_many => {
                     let path = self.files.files.get(*id).module.path.display().to_string();
                     self.note(format!("{path}: its allocators are not all traced: {}", chain(&error)));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            fresh.push(*id);
+        }
+        // After all allocators: what one of them maps is told by its call in flight.
+        for id in fresh {
+            let (facts, path) = (self.files.facts(id), self.files.open_path(id));
+            match self.kernel.attach_mappings(path, &facts.mappings, self.reach) {
+                Ok(()) => {}
+                Err(error) if self.is_many => {
+                    let path = self.files.files.get(id).module.path.display().to_string();
+                    self.note(format!("{path}: its mappings are not all traced: {}", chain(&error)));
                 }
                 Err(error) => return Err(error.into()),
             }

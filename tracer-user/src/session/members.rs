@@ -95,6 +95,7 @@ impl Tracer {
         traced.stats.joined_at = self.since_began(target.joined_at_ns);
         traced.stats.from_start = self.is_from_start(&target, parent);
         let pid = target.tgid;
+        self.know_break(&traced);
         self.targets.insert(number, traced);
         self.kernel.add_flags(number, self.flags() & target_flags::FOLLOW);
         let opened = self.open_probes(pid).and_then(|()| self.look_again(number));
