@@ -299,3 +299,31 @@ fn a_recording_tells_what_of_it_is_asked_for() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn a_forked_process_has_its_own_mappings_and_an_exec_begins_anew() -> Result<()> {
+    let scratch = TempDir::new()?;
+    let file = scratch.path().join("recording.mtb");
+    let program = Program::c("fork_mappings").build()?;
+    let arguments = ["run", "--quiet", "--domain", "all", "--record", file.to_str().context("a plain path")?, "--"];
+    let output = trace(&[&arguments[..], &[program.to_str().context("a plain path")?]].concat())?;
+    ensure!(output.status.success(), "{}", output.stderr);
+    let recording = recording(&file)?;
+    let snapshot = recording.snapshot(recording.find(Some("end"))?);
+    check_nothing_lost(&snapshot)?;
+    let mut found: Vec<_> = snapshot
+        .processes
+        .iter()
+        .map(|process| {
+            let mmap = process.mmap.unwrap_or_default();
+            (mmap.current_bytes / 4096, mmap.allocated_bytes / 4096, mmap.freed_bytes / 4096)
+        })
+        .collect();
+    found.sort_unstable();
+    // The program that the child became, the child, the parent.
+    ensure!(found == [(5, 5, 0), (7, 7, 0), (25, 40, 15)], "{found:?} pages mapped, ever mapped, unmapped");
+    let whole = snapshot.mmap.context("mappings are followed")?;
+    ensure!(whole.current_bytes == 37 * 4096, "{whole:?}");
+    ensure!(whole.peak_bytes == 47 * 4096, "40 of the parent and 7 of the child, at one time: {whole:?}");
+    Ok(())
+}

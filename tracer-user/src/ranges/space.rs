@@ -82,6 +82,7 @@ enum Which {
 
 impl AddressSpace {
     /// That of a process just forked from this one's.
+    #[must_use]
     pub fn forked(&self) -> Self {
         let mut blocks = self.blocks.clone();
         blocks.all.iter_mut().for_each(|block| block.stack = None);

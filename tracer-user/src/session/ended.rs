@@ -40,7 +40,9 @@ impl Tracer {
                 raw.extend(mappings.take(&self.kernel, *number, traced.serial));
             }
             let stacks: Vec<StackStats> = raw.into_iter().map(|raw| located(traced, raw)).collect();
-            stacks.iter().for_each(|stack| add(&mut stats, stack.stack.domain, &stack.totals));
+            for stack in &stacks {
+                add(&mut stats, stack.stack.domain, &stack.totals);
+            }
             self.targets.remove(number);
             // A program that another became by exec had the same process id.
             if !self.targets.values().any(|traced| traced.stats.pid == pid) {

@@ -201,9 +201,10 @@ impl Tracer {
         if wanted.paused {
             kernel.pause();
         }
-        let mappings = match options.follows_mappings() {
-            true => Some(LiveRanges::start(kernel.range_events()?).map_err(TraceError::Mappings)?),
-            false => None,
+        let mappings = if options.follows_mappings() {
+            Some(LiveRanges::start(kernel.range_events()?).map_err(TraceError::Mappings)?)
+        } else {
+            None
         };
         let trap_cost = kernel.trap_cost();
         let mut tracer = Self {

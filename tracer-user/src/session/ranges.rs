@@ -89,7 +89,9 @@ impl LiveRanges {
                 }
             }
             let mut totals = Totals::default();
-            stacks.iter().for_each(|stack| totals.add(&stack.totals));
+            for stack in &stacks {
+                totals.add(&stack.totals);
+            }
             let (noted, given_back_bytes) = ranges.noted();
             let counters = [
                 (Counter::UnmapsMissed, noted.missed_unmaps),
