@@ -96,11 +96,16 @@ impl LoadedModule {
     ///
     /// An overlay has a device of its own and the inode number of the layer below, in the lower half where that file system's
     /// numbers are marked by layer (Documentation/filesystems/overlayfs.rst, "xino").
-    fn likeness(&self) -> Option<(u64, u32, i64, i64, &Option<Vec<u8>>)> {
+    fn likeness(&self) -> Option<Likeness<'_>> {
         use std::os::unix::fs::MetadataExt as _;
         let file = self.file.as_ref().filter(|_| self.module.kind == ModuleKind::File)?;
         let of = file.metadata().ok()?;
-        Some((of.size(), of.ino() as u32, of.mtime(), of.mtime_nsec(), &self.module.build_id))
+        Some(Likeness {
+            size_bytes: of.size(),
+            inode: of.ino() as u32,
+            changed_at: (of.mtime(), of.mtime_nsec()),
+            build_id: self.module.build_id.as_deref(),
+        })
     }
 
     /// Whether a breakpoint lies at this place of the file in every address space that maps it now: the kernel puts those that
@@ -127,6 +132,17 @@ impl LoadedModule {
             None => format!("{:?}", self.key).into_bytes(),
         }
     }
+}
+
+/// What an overlay shows of a file as the layer below has it.
+#[derive(Debug, PartialEq, Eq)]
+struct Likeness<'f> {
+    size_bytes: u64,
+    /// The lower half.
+    inode: u32,
+    /// Seconds and ns since 1970.
+    changed_at: (i64, i64),
+    build_id: Option<&'f [u8]>,
 }
 
 /// All files that were seen so far. A file stays known after it is unmapped: stacks still refer to it.
