@@ -194,7 +194,9 @@ fn threads_that_hand_addresses_to_each_other_are_exact_once_they_stand_still() -
         check_nothing_lost(&snapshot)?;
         // No one's books tell of an exact peak of threads, nor of their stacks, which are made for `main`.
         found.remove("main");
-        found.values_mut().for_each(|books| books.peak = Figure::default());
+        for books in found.values_mut() {
+            books.peak = Figure::default();
+        }
         ensure!(found == mark.sites, "{compiler}: the books are {:#?}, the tracer has {found:#?}", mark.sites);
     }
     Ok(())

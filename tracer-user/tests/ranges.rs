@@ -151,9 +151,9 @@ fn happen(truth: &mut PageTable, event: &Event) -> Option<(Operation, u32, bool)
         Event::Break { at, stack } => {
             let (before, to) = (truth.break_page, PAGES + at);
             if to > before {
-                truth.map(before, to - before, stack)
+                truth.map(before, to - before, stack);
             } else {
-                truth.unmap(to, before - to)
+                truth.unmap(to, before - to);
             }
             truth.break_page = to;
             Some((Operation::Break { end: bytes(to) }, stack, false))
