@@ -209,8 +209,12 @@ pub struct Target {
     pub _pad: u32,
     /// What was lost of this process alone: indexed as [`counters::PER_TARGET`].
     pub losses: [u64; counters::PER_TARGET_WORDS],
+    /// Its name when it joined, ended by a 0 where it is shorter: of one that ends before anybody looks at it there is no other.
+    pub comm: [u8; COMM_BYTES],
+    #[doc(hidden)]
+    pub _pad_to_cache_line: [u64; 6],
 }
-const _: () = assert!(size_of::<Target>() == 256);
+const _: () = assert!(size_of::<Target>() == 320);
 
 /// Bits of [`Target::flags`].
 pub mod target_flags {

@@ -166,7 +166,11 @@ fn allocated(target: Counted, address: u64, block: Block) {
 fn reallocated(target: Counted, slot: &ThreadSlot, new: Block, returned: u64) {
     let old_known = slot.old_known != 0;
     let old = old_block(slot);
-    match realloc_outcome(slot.pointer, new.size, returned) {
+    let outcome = match realloc_outcome(slot.pointer, new.size, returned) {
+        _ if can_only_fail(new.size) => ReallocOutcome::Failed,
+        outcome => outcome,
+    };
+    match outcome {
         ReallocOutcome::Failed => {
             lose(target.element, Counter::Failed);
             if old_known {

@@ -188,10 +188,11 @@ fn start(birth: &Birth) -> u32 {
 }
 
 /// Stops our own child until the loader has read what is new; the signal is delivered before the thread runs on in user mode.
-/// Before the notice: the loader's SIGCONT must not come first. Returns 0 or the helper's error.
+/// Before the notice: the loader's SIGCONT must not come first. While nothing is counted nobody would let it go on. Returns 0 or the
+/// helper's error.
 #[inline(always)]
 fn stop(flags: u32) -> i64 {
-    if flags & target_flags::STOP_ON_LIBRARY == 0 {
+    if flags & target_flags::STOP_ON_LIBRARY == 0 || control().is_none_or(|control| control.counting == 0) {
         return 0;
     }
     // SAFETY: a helper without pointers.

@@ -56,6 +56,8 @@ pub fn walk(hit: &Hit, sp: u64, bp: u64) -> Walk {
     if let Some(control) = control() {
         walk.hash |= u64::from(hit.slot.tid & control.tid_mask) << 32;
     }
+    // Spread first: serials and pcs differ in the same low bits, so that one would make up for the other.
+    walk.hash = mix(0, walk.hash);
     if let Some(slot) = threads::slot(hit.index) {
         slot.chunk_base = 0;
         // Counted in map memory: a counter that starts as a known 0 makes the verifier walk every value.

@@ -156,6 +156,11 @@ impl Kernel {
         Ok(())
     }
 
+    /// Number of probes on files of targets.
+    pub fn n_probes(&self) -> usize {
+        self.sites.len()
+    }
+
     /// Takes every probe away for good; programs and tables stay. Waits for a grace period for each (0.1 s on Linux 6.18).
     pub fn detach(&mut self) {
         self.unlink();

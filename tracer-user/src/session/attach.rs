@@ -18,6 +18,11 @@ impl Tracer {
             if !self.attached.insert(*id) {
                 continue;
             }
+            if let Some(twin) = self.twin(*id) {
+                let path = |id: ModuleId| self.files.files.get(id).module.path.display();
+                log::info!("{} is {} in another overlay", path(*id), path(twin));
+                continue;
+            }
             match self.attach_file(*id) {
                 Ok(()) => {}
                 Err(error) if self.is_many => {
@@ -41,6 +46,16 @@ impl Tracer {
             }
         }
         Ok(())
+    }
+
+    /// On overlayfs the containers of an image share the file below, and a probe on it fires in all of them: it is attached once.
+    fn twin(&self, id: ModuleId) -> Option<ModuleId> {
+        if self.reach != Reach::Everyone {
+            return None;
+        }
+        let site = self.files.facts(id).bindings.first()?;
+        let offset = (!self.is_paused()).then_some(site.offset);
+        self.files.files.twin(id, offset, self.attached.iter().copied())
     }
 
     fn attach_file(&mut self, id: ModuleId) -> Result<(), AttachError> {

@@ -19,7 +19,7 @@ use super::{
     ranges::LiveRanges,
     traced::Traced,
     tracer::{Main, Origin, Tracer},
-    who::{start_ns, stats},
+    who::{start_ns, stats_of},
 };
 use crate::{
     bpf::{Kernel, KernelScope, Reach, TableSizes, monotonic_ns},
@@ -310,7 +310,7 @@ fn look_first(
     let pid = process.pid;
     let facts =
         Facts::read(pid).map_err(|source| ProcessError::Read { path: format!("/proc/{pid}/stat").into(), source })?;
-    let mut traced = Traced::new(0, Some(Arc::clone(process)), stats(&facts, containers));
+    let mut traced = Traced::new(0, Some(Arc::clone(process)), stats_of(&facts, containers));
     let found = traced.look(files)?;
     Ok((traced, start_ns(&facts), found.fresh))
 }

@@ -162,6 +162,11 @@ impl Tracer {
         Duration::from_nanos(at_ns.saturating_sub(self.began_at_ns))
     }
 
+    /// Number of probes, each of which takes its time to be taken away.
+    pub(super) fn n_probes(&self) -> usize {
+        if self.is_paused() { 0 } else { self.kernel.n_probes() }
+    }
+
     /// Takes the probes away, in a thread of its own: the kernel takes them one after the other and waits for a grace period
     /// each time (0.1 s a probe on 6.18); `when_gone` then runs in that thread. What remains keeps the files open, so that
     /// they can still be named.
