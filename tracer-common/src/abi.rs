@@ -41,8 +41,8 @@ pub struct Control {
     pub cgroup_levels: u32,
     /// 1: forks and execs of processes that are no targets are announced too.
     pub watch_everyone: u32,
-    #[doc(hidden)]
-    pub _pad: u32,
+    /// Size of the pc → rule cache minus one (a power of two minus one).
+    pub pc_cache_mask: u32,
     /// Where the kernel keeps what is read of a task.
     pub task: TaskLayout,
 }

@@ -64,6 +64,7 @@ counters! {
     Joined, "joined", "processes of the scope that came to be traced at their first hit";
     TargetsEnded, "targets_ended", "traced processes whose last thread ended";
     TargetsFull, "targets_full", "processes not traced because the table of processes was full";
+    RunsMissed, "runs_missed", "forks, execs and ends of threads that were not noticed: the kernel left the program's run out";
 }
 
 /// Number of counters.

@@ -71,6 +71,11 @@ impl TableSizes {
         self.stacks * FRAME_WORDS_PER_STACK
     }
 
+    /// Slots of the pc → rule cache, 16 bytes each: many processes run code at many more addresses.
+    pub(super) fn pc_cache_slots(self) -> u32 {
+        if self.targets > 64 { 1 << 18 } else { 1 << 14 }
+    }
+
     pub(super) fn pooled_mappings(self) -> u32 {
         self.mappings.clamp(2 * MAX_MAPPINGS, MAX_POOLED_MAPPINGS)
     }
