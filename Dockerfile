@@ -7,7 +7,7 @@ FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY . .
 # The BPF object is in the source tree: stable Rust and a C compiler are enough. liblzma is linked in, so that the base needs no more
-# than libc; without debug information the image is a third of the size.
+# than libc; without debug information the program is a fifth of its size.
 RUN LZMA_API_STATIC=1 CARGO_PROFILE_RELEASE_DEBUG=false \
     cargo build --release --locked --package tracer-user --bin memtrace-bpf
 

@@ -3,7 +3,7 @@
 //!
 //! The figures are those of the last snapshot of a recording. Of each process: made = live + freed + lost.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use memtrace_tests::{
@@ -379,7 +379,7 @@ fn short_lives_are_exact(arguments: &[&str]) -> Result<()> {
     for pid in &lasting {
         let processes = ours.iter().filter(|process| process.pid == *pid && process.totals.allocated_count > 0);
         let exact = processes.filter(|process| figures(process) == (5 * 41, 5, 2)).count();
-        ensure!(exact == 1, "the lasting process {pid}: {}", pids(&snapshot));
+        ensure!(exact == 1, "{exact} lasting processes {pid} among {} of {}", ours.len(), snapshot.processes.len());
     }
     // Of those that were too short to be looked at their name may be missing: they are found by what they allocate.
     let of_size: u64 = snapshot
@@ -447,5 +447,47 @@ fn a_scope_without_processes_waits_for_one() -> Result<()> {
     ensure!(target.hear()? == "done");
     let snapshot = recorded.end()?;
     ensure!(figures(process(&snapshot, target.pid())?) == (11 * 123, 11, 0), "{}", pids(&snapshot));
+    Ok(())
+}
+
+/// Two overlays over one directory, each in a mount namespace of its own, as the containers of an image are, and the directory itself:
+/// the program is one file three times, and its calls count once each.
+#[test]
+fn a_file_that_overlays_share_is_probed_once() -> Result<()> {
+    // Its allocator is its own: the C library is in it.
+    let program = Program::c("made_by_number").variant("overlaid", &["-static"]).build()?;
+    let scratch = TempDir::new()?;
+    let lower = scratch.path().join("lower");
+    fs::create_dir(&lower)?;
+    memtrace_tests::copy_program(&program, &lower.join("overlaid_once"))?;
+    let script = r#"
+        set -e
+        mount --make-rprivate /
+        mkdir "$1"
+        mount -t tmpfs memtrace-test "$1"
+        mkdir "$1/upper" "$1/work" "$1/shown"
+        mount -t overlay memtrace-test -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" "$1/shown"
+        exec "$1/shown/overlaid_once"
+    "#;
+    let overlaid = |name: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(scratch.path().join(name)).arg(&lower);
+        Target::spawn(&mut command)
+    };
+    let mut targets = [overlaid("one")?, overlaid("other")?, Target::start::<&str>(&lower.join("overlaid_once"), &[])?];
+    let recorded = Recorded::start(&["--comm", "overlaid_once"])?;
+    for (target, n) in targets.iter_mut().zip([100, 200, 300]) {
+        for n in [n, -50] {
+            target.say(&n.to_string())?;
+            ensure!(target.hear()? == "done");
+        }
+    }
+    let snapshot = recorded.end()?;
+    check_sums(&snapshot)?;
+    for (target, n) in targets.iter().zip([100, 200, 300]) {
+        let process = process(&snapshot, target.pid())?;
+        ensure!(figures(process) == (123 * n, n, 50), "{process:?}");
+        has_lost_nothing(process)?;
+    }
     Ok(())
 }

@@ -31,6 +31,7 @@ const SIZES: TableSizes = TableSizes {
     by_thread: false,
     targets: 1100,
     mappings: 0,
+    range_events_bytes: 0,
 };
 
 /// The tracer's side of a test: probes on malloc, realloc and free of the C library that `family.c` uses.

@@ -56,11 +56,17 @@ pub const fn on_entry(slot: &CallInFlight, sp: u64) -> EntryDecision {
 /// A true return address that starts a page and differs from the first one would be mistaken; that needs a lost return too.
 #[inline(always)]
 pub const fn same_sp(slot: &CallInFlight, return_address: u64) -> EntryDecision {
-    if return_address != slot.return_address && return_address.trailing_zeros() >= 12 {
+    if return_address != slot.return_address && is_trampoline(return_address) {
         EntryDecision::TailCall
     } else {
         EntryDecision::Replaces
     }
+}
+
+/// Whether a return address may be that of the return probes' trampoline.
+#[inline(always)]
+pub const fn is_trampoline(return_address: u64) -> bool {
+    return_address.trailing_zeros() >= 12
 }
 
 /// What a return hit means.

@@ -11,6 +11,7 @@ use tracer_common::{
     },
     counters::COUNTER_WORDS,
     limits::{EVENTS_BYTES, MAX_CGROUPS, MAX_MAPPINGS, MAX_RULES},
+    ranges::RangeCalls,
     unwind::{PackedRule, UnwindRow},
 };
 
@@ -119,6 +120,16 @@ pub static COUNTERS: PerCpuArray<[u64; COUNTER_WORDS]> = PerCpuArray::with_max_e
 /// Rare notices to the loader.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+
+/// Finished calls that changed mappings. Writer: programs. Reader: loader. Bytes: `--mmap-buffer` where the domain `mmap` is followed,
+/// else a page that is not used.
+#[map]
+pub static RANGE_EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// index of a thread's slot → its calls in flight that change mappings. Writer and reader: the thread itself. Entries: as many as
+/// `THREADS` where the domain `mmap` is followed, else one that is not used.
+#[map]
+pub static RANGE_CALLS: Array<RangeCalls> = Array::with_max_entries(1, 0);
 
 /// The control block; there always is one, but the verifier wants to be told.
 #[inline(always)]

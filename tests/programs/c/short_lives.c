@@ -37,7 +37,7 @@ static pid_t start(char *name, int pipe_to_end, int not_for_it) {
     if (child == 0) {
         if (not_for_it >= 0)
             close(not_for_it);
-        execl("/proc/self/exe", name, "live", number, NULL);
+        execl(name, name, "live", number, NULL);
         _exit(1);
     }
     return child;

@@ -112,6 +112,9 @@ const UPROBES: &[&str] = &[
     "empty_return",
 ];
 
+/// Programs that are attached to functions that change mappings.
+const MAPPING_UPROBES: &[&str] = &["enter_mapping", "leave_mapping"];
+
 /// Programs that follow the life of processes, by name in the object and tracepoint.
 const RAW_TRACEPOINTS: &[(&str, &str)] = &[
     ("process_fork", "sched_process_fork"),
@@ -135,6 +138,8 @@ impl Kernel {
             .map_max_entries("TOTALS", sizes.stack_ids())
             .map_max_entries("STACK_THREADS", sizes.stack_threads())
             .map_max_entries("FRAMES", sizes.frame_words())
+            .map_max_entries("RANGE_EVENTS", sizes.range_events_bytes())
+            .map_max_entries("RANGE_CALLS", sizes.range_calls())
             .map_max_entries("ROWS", sizes.rows)
             .map_max_entries("TARGETS", sizes.target_slots())
             // Processes that share another's memory have an entry too.
@@ -148,7 +153,8 @@ impl Kernel {
             TaskLayout::default()
         });
         let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
-        for name in UPROBES {
+        let mapping_programs: &[&str] = if sizes.range_events_bytes > 0 { MAPPING_UPROBES } else { &[] };
+        for name in UPROBES.iter().chain(mapping_programs) {
             let program = ebpf.program_mut(name).expect("the object has every program of the list");
             let program: &mut UProbe = program.try_into().expect("a uprobe");
             program.load().map_err(|error| LoadError::Program { name, source: Box::new(error) })?;
@@ -202,6 +208,7 @@ impl Kernel {
                 max_blocks: sizes.blocks,
                 tid_mask: if sizes.by_thread { u32::MAX } else { 0 },
                 sample_mask: 255,
+                follow_mappings: u32::from(sizes.range_events_bytes > 0),
                 n_targets: sizes.target_slots(),
                 pc_cache_mask: sizes.pc_cache_slots() - 1,
                 task,
@@ -302,7 +309,8 @@ impl Kernel {
             Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => Some(data),
             _ => None,
         });
-        mapped.into_iter().chain(kept).map(memlock_bytes).sum()
+        let taken = u64::from(self.sizes.range_events_bytes);
+        mapped.into_iter().chain(kept).map(memlock_bytes).sum::<u64>() + taken
     }
 
     /// Writes one field (its offset is `offset_of!(Control, …)`, its type `T`).

@@ -13,7 +13,7 @@ use tracer_common::addr::FileVaddr;
 
 use crate::{
     analysis::{filter::filtered, statistics::statistics},
-    options::{JsonTarget, SessionOptions},
+    options::{JsonTarget, ReportOptions, SessionOptions},
     report,
     snapshot::{Module, ModuleId, Snapshot},
     symbolize::{Attribution, Names, Progress, SymbolizeOptions, Symbolizer},
@@ -97,7 +97,7 @@ impl Output {
         let names = self.symbolizer.resolve(snapshot, &progress);
         self.spinner.finish_and_clear();
         let options = &self.options;
-        let snapshot = &filtered(snapshot, &names, &self.attribution, &options.report.filters).snapshot;
+        let snapshot = &self.shown(snapshot, &names);
         let lines = statistics(snapshot, &names, &self.attribution, &options.report);
         match &options.json {
             Some(JsonTarget::Stdout) => return print(&report::json::render(snapshot, &lines)),
@@ -125,9 +125,15 @@ impl Output {
 
     fn text(&mut self, snapshot: &Snapshot) -> String {
         let names = self.symbolizer.resolve(snapshot, &|_| ());
-        let snapshot = &filtered(snapshot, &names, &self.attribution, &self.options.report.filters).snapshot;
+        let snapshot = &self.shown(snapshot, &names);
         let lines = statistics(snapshot, &names, &self.attribution, &self.options.report);
         report::text::render(snapshot, &lines, &self.options.report, self.options.quiet)
+    }
+
+    /// What of a snapshot the reports are about.
+    fn shown(&self, snapshot: &Snapshot, names: &Names) -> Snapshot {
+        let ReportOptions { domains, filters, .. } = &self.options.report;
+        filtered(&snapshot.clone().of_domains(*domains), names, &self.attribution, filters).snapshot
     }
 }
 

@@ -7,9 +7,9 @@ use tracer_common::addr::{FileOffset, FileVaddr};
 
 use super::error::TraceError;
 use crate::{
-    bpf::Binding,
+    bpf::{Binding, MappingBinding},
     options::Placement,
-    plan::{self, AllocatorSpec, Input, PlanError, ProbePlan, Problem},
+    plan::{self, AllocatorSpec, Input, MappingSite, PlanError, ProbePlan, Problem, plan_ranges},
     snapshot::ModuleKind,
     symbolize::debug_file::{self, ElfFacts},
     target::{Files, LoadedModule, Mappings, Process},
@@ -22,6 +22,8 @@ pub(super) struct ReadModule {
     pub(super) rows: ModuleRows,
     /// Its probe sites.
     pub(super) bindings: Vec<Binding>,
+    /// Functions that change mappings.
+    pub(super) mappings: Vec<MappingBinding>,
     /// Where functions end that may throw.
     pub(super) exits: Vec<FileOffset>,
     /// Set in the dynamic loader.
@@ -42,7 +44,15 @@ impl ReadModule {
         });
         if bytes.is_empty() {
             let (rows, bindings) = (ModuleRows::default(), Vec::new());
-            return Self { rows, bindings, exits: Vec::new(), library_notice: None, problems, misdescribed: None };
+            return Self {
+                rows,
+                bindings,
+                mappings: Vec::new(),
+                exits: Vec::new(),
+                library_notice: None,
+                problems,
+                misdescribed: None,
+            };
         }
         let rows = rows_of_module(loaded, &bytes).unwrap_or_else(|error| {
             problems.push(error.to_string());
@@ -76,7 +86,29 @@ impl ReadModule {
             }
             _ => Vec::new(),
         };
-        Self { rows, bindings, exits, library_notice: library_notice(loaded, &bytes), problems, misdescribed }
+        Self {
+            rows,
+            bindings,
+            mappings: Vec::new(),
+            exits,
+            library_notice: library_notice(loaded, &bytes),
+            problems,
+            misdescribed,
+        }
+    }
+}
+
+impl ReadModule {
+    /// Looks for functions that change mappings.
+    pub(super) fn find_mappings(&mut self, loaded: &LoadedModule) {
+        if loaded.module.kind != ModuleKind::File {
+            return;
+        }
+        // What is wrong with the file was told by the plan for its allocator.
+        let Ok(plan) = loaded.bytes().map_err(drop).and_then(|bytes| plan_ranges(&bytes).map_err(drop)) else { return };
+        self.problems.extend(plan.problems.iter().map(ToString::to_string));
+        let binding = |site: &MappingSite| MappingBinding { function: site.function, offset: site.file_offset };
+        self.mappings = plan.sites.iter().map(binding).collect();
     }
 }
 

@@ -20,19 +20,19 @@ pub(super) fn stats_of(facts: &Facts, containers: &mut ContainerNames) -> Proces
     }
 }
 
-/// What is left to tell of a process that had ended before it could be looked at: it was forked from `parent`, if that is known.
-pub(super) fn stats_of_ended(pid: u32, parent: Option<&ProcessStats>) -> ProcessStats {
-    let unknown = ProcessStats { pid, comm: "(ended)".to_owned(), ..ProcessStats::default() };
-    parent.map_or(unknown, |parent| ProcessStats {
-        pid,
-        pid_inside: None,
-        parent_pid: Some(parent.pid),
-        comm: parent.comm.clone(),
-        exe: parent.exe.clone(),
-        user: parent.user.clone(),
-        container: parent.container.clone(),
-        cgroup: parent.cgroup.clone(),
-        ..ProcessStats::default()
+/// What is left to tell of a process that had ended before it could be looked at: its name, as the kernel side has it, and what it
+/// had in common with the process that forked it, or that became it by exec.
+pub(super) fn stats_of_ended(pid: u32, comm: &[u8], origin: Option<&ProcessStats>) -> ProcessStats {
+    let comm = comm.split(|byte| *byte == 0).next().unwrap_or_default();
+    let comm = String::from_utf8_lossy(comm).into_owned();
+    let unknown = ProcessStats { pid, comm, ..ProcessStats::default() };
+    origin.map_or(unknown.clone(), |origin| ProcessStats {
+        parent_pid: if origin.pid == pid { origin.parent_pid } else { Some(origin.pid) },
+        exe: if origin.comm == unknown.comm { origin.exe.clone() } else { None },
+        user: origin.user.clone(),
+        container: origin.container.clone(),
+        cgroup: origin.cgroup.clone(),
+        ..unknown
     })
 }
 

@@ -15,6 +15,9 @@ pub const LOSSES: &[Counter] = &[
     Counter::MissedFrees,
     Counter::OutUnreadable,
     Counter::EventsLost,
+    Counter::MappingsLost,
+    Counter::MappingReturnsLost,
+    Counter::UnmapsMissed,
     Counter::RunsMissed,
 ];
 

@@ -1,5 +1,6 @@
 //! The target: what `/proc` tells of a process, its mappings and the files behind them; and the host it runs on.
 
+pub mod data_segment;
 pub mod files;
 pub mod host;
 pub mod kernel;
