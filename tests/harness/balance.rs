@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::report::{Figure, Report};
 
 /// Ways in which something goes missing or a figure becomes doubtful: 0 unless a test says otherwise.
-pub(crate) const LOSSES: [&str; 16] = [
+pub(crate) const LOSSES: [&str; 19] = [
     "frees_unknown",
     "reallocs_unknown",
     "lost_returns",
@@ -16,6 +16,9 @@ pub(crate) const LOSSES: [&str; 16] = [
     "threads_full",
     "out_unreadable",
     "events_lost",
+    "mappings_lost",
+    "mapping_returns_lost",
+    "unmaps_missed",
     "truncated_depth",
     "truncated_no_module",
     "truncated_no_unwind_info",
@@ -30,6 +33,19 @@ pub(crate) const LOSSES: [&str; 16] = [
 /// The report has none of that name.
 pub fn counter(report: &Report, name: &str) -> Result<u64> {
     report.counters.get(name).copied().with_context(|| format!("the report has no counter `{name}`"))
+}
+
+/// Closes the balance of calls that change mappings: each was told, is told by an inner one, changed nothing, failed or was lost.
+///
+/// # Errors
+/// It does not close.
+pub fn check_mapping_balance(counters: impl Fn(&str) -> Result<u64>) -> Result<()> {
+    let sum = |names: &[&str]| names.iter().try_fold(0, |sum, name| Ok::<_, anyhow::Error>(sum + counters(name)?));
+    let made = counters("hits_mapping")?;
+    let seen = sum(&["mappings_told", "mappings_nested", "mappings_idle", "mappings_failed"])?;
+    let lost = sum(&["mappings_lost", "mapping_returns_lost"])?;
+    ensure!(made == seen + lost, "{made} calls of mmap and its kin were made, {seen} seen and {lost} lost");
+    Ok(())
 }
 
 /// Closes the balance of hits, blocks and lines; the number of reallocations that moved or resized a known block (one

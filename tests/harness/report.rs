@@ -11,6 +11,8 @@ pub struct Report {
     pub schema: u32,
     /// The whole target.
     pub totals: Totals,
+    /// Mappings of the whole target, where they are followed and asked for.
+    pub mmap: Option<Totals>,
     /// By name.
     pub counters: BTreeMap<String, u64>,
     /// The tracer's own cost.
@@ -49,6 +51,7 @@ pub struct Overhead {
 #[derive(Clone, Debug, Deserialize)]
 #[expect(missing_docs, reason = "docs/json.md describes each")]
 pub struct Stat {
+    pub domain: String,
     pub file: Option<String>,
     pub line: Option<u32>,
     pub function: Option<String>,

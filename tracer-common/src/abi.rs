@@ -41,12 +41,16 @@ pub struct Control {
     pub cgroup_levels: u32,
     /// 1: forks and execs of processes that are no targets are announced too.
     pub watch_everyone: u32,
+    /// 1: calls that change mappings are told, and the life of targets beside them ([`crate::ranges`]).
+    pub follow_mappings: u32,
+    /// Size of the pc → rule cache minus one (a power of two minus one).
+    pub pc_cache_mask: u32,
     #[doc(hidden)]
     pub _pad: u32,
     /// Where the kernel keeps what is read of a task.
     pub task: TaskLayout,
 }
-const _: () = assert!(size_of::<Control>() == 64 + size_of::<TaskLayout>());
+const _: () = assert!(size_of::<Control>() == 72 + size_of::<TaskLayout>());
 
 /// Byte offsets in `struct task_struct` (and `signal_struct`) of the running kernel, from its BTF. All 0 = not known: forks are not
 /// followed.
@@ -209,8 +213,12 @@ pub struct Target {
     pub _pad: u32,
     /// What was lost of this process alone: indexed as [`counters::PER_TARGET`].
     pub losses: [u64; counters::PER_TARGET_WORDS],
+    /// Its name when it joined, ended by a 0 where it is shorter: of one that ends before anybody looks at it there is no other.
+    pub comm: [u8; COMM_BYTES],
+    #[doc(hidden)]
+    pub _pad_to_cache_line: [u64; 6],
 }
-const _: () = assert!(size_of::<Target>() == 256);
+const _: () = assert!(size_of::<Target>() == 320);
 
 /// Bits of [`Target::flags`].
 pub mod target_flags {

@@ -64,6 +64,19 @@ counters! {
     Joined, "joined", "processes of the scope that came to be traced at their first hit";
     TargetsEnded, "targets_ended", "traced processes whose last thread ended";
     TargetsFull, "targets_full", "processes not traced because the table of processes was full";
+    HitsMapping, "hits_mapping", "probe hits at the entry of mmap and its kin (--domain mmap)";
+    HitsMappingReturn, "hits_mapping_return", "probe hits at their returns";
+    MappingsTold, "mappings_told", "calls of mmap and its kin that succeeded and are accounted for";
+    MappingsOfAllocators, "mappings_of_allocators", "of these, calls that an allocator made: what they map is its own";
+    MappingsNested, "mappings_nested", "calls of mmap and its kin by functions of the same name, part of the inner call";
+    MappingsIdle, "mappings_idle", "calls that change no mapping: brk(0), other advice than to give pages back";
+    MappingsFailed, "mappings_failed", "calls of mmap and its kin that returned an error";
+    MappingsLost, "mappings_lost", "calls of mmap and its kin that did not fit their buffer (see --mmap-buffer): mappings are wrong from there on";
+    MappingReturnsLost, "mapping_returns_lost", "calls of mmap and its kin whose return was never seen";
+    UnmapsMissed, "unmaps_missed", "ranges mapped again while still counted as mapped: the old ones were closed";
+    RemapsUnknown, "remaps_unknown", "mremap and brk calls on memory that the trace does not know (a file's, or from before the attach), not counted";
+    GivenBackBytes, "given_back_bytes", "bytes of mappings that madvise gave back, still counted as mapped";
+    RunsMissed, "runs_missed", "forks, execs and ends of threads that were not noticed: the kernel left the program's run out";
 }
 
 /// Number of counters.

@@ -11,4 +11,5 @@ pub mod counters;
 pub mod limits;
 pub mod pairing;
 pub mod peak;
+pub mod ranges;
 pub mod unwind;

@@ -56,11 +56,17 @@ pub const fn on_entry(slot: &CallInFlight, sp: u64) -> EntryDecision {
 /// A true return address that starts a page and differs from the first one would be mistaken; that needs a lost return too.
 #[inline(always)]
 pub const fn same_sp(slot: &CallInFlight, return_address: u64) -> EntryDecision {
-    if return_address != slot.return_address && return_address.trailing_zeros() >= 12 {
+    if return_address != slot.return_address && is_trampoline(return_address) {
         EntryDecision::TailCall
     } else {
         EntryDecision::Replaces
     }
+}
+
+/// Whether a return address may be that of the return probes' trampoline.
+#[inline(always)]
+pub const fn is_trampoline(return_address: u64) -> bool {
+    return_address.trailing_zeros() >= 12
 }
 
 /// What a return hit means.
@@ -168,6 +174,8 @@ pub trait Tables {
     fn account(&mut self, gone: Option<Block>, came: Option<Block>);
     /// Raises a counter.
     fn bump(&mut self, counter: Counter, by: u64);
+    /// Whether the process was forked while its parent was traced: what is unknown of its blocks is its parent's then.
+    fn is_forked(&self) -> bool;
 }
 
 /// What [`Tables::put`] came to.
@@ -211,27 +219,20 @@ pub struct Thread {
     /// The block that a reallocation took out of the table at its entry: once the allocator has freed it, another
     /// thread may be handed its address before this call returns.
     old: Option<Block>,
+    /// The last pointer freed and the stack pointer there; 0 once the thread has allocated.
+    freed: (u64, u64),
 }
 
 impl Thread {
     /// An entry hit of a function that returns a block. `return_address` is the word at `sp`.
     pub fn enter(&mut self, tables: &mut impl Tables, sp: u64, return_address: u64, request: Request) {
         tables.bump(Counter::HitsEntry, 1);
-        let mut decision = on_entry(&self.flight, sp);
-        if decision == EntryDecision::SameSp {
-            decision = same_sp(&self.flight, return_address);
-        }
-        match decision {
-            EntryDecision::Outermost => {}
-            EntryDecision::Replaces | EntryDecision::SameSp => self.lose(tables),
-            EntryDecision::Nested => return tables.bump(Counter::Nested, 1),
-            EntryDecision::TailCall => {
-                self.flight.tail_calls += 1;
-                return tables.bump(Counter::Nested, 1);
-            }
+        if !self.is_outermost(tables, sp, return_address, 1) {
+            return;
         }
         self.flight = CallInFlight { active: true, tail_calls: 0, entry_sp: sp, return_address };
         self.request = request;
+        self.freed = (0, 0);
         self.old = if request.old_pointer == 0 { None } else { tables.take(request.old_pointer) };
     }
 
@@ -256,27 +257,48 @@ impl Thread {
     /// A hit of a function that frees; it has no return probe.
     pub fn free(&mut self, tables: &mut impl Tables, sp: u64, return_address: u64, pointer: u64) {
         tables.bump(Counter::HitsFree, 1);
-        let mut decision = on_entry(&self.flight, sp);
-        if decision == EntryDecision::SameSp {
-            decision = same_sp(&self.flight, return_address);
+        if !self.is_outermost(tables, sp, return_address, 0) {
+            return;
         }
-        match decision {
-            EntryDecision::Outermost => {}
-            EntryDecision::Replaces | EntryDecision::SameSp => self.lose(tables),
-            EntryDecision::Nested | EntryDecision::TailCall => return tables.bump(Counter::Nested, 1),
-        }
+        let (freed_pointer, freed_sp) = core::mem::replace(&mut self.freed, (pointer, sp));
         if pointer == 0 {
             return tables.bump(Counter::FreesOfNull, 1);
         }
         match tables.take(pointer) {
             Some(block) => tables.account(Some(block), None),
-            None => tables.bump(Counter::FreesUnknown, 1),
+            None if is_repeated_free(freed_pointer, freed_sp, pointer, sp) => tables.bump(Counter::Nested, 1),
+            None => unknown(tables, Counter::FreesUnknown),
         }
     }
 
-    /// The call in flight will not return (also: its thread ended, or the probes were taken away and put back meanwhile). Whether a reallocation happened is unknown: its old block
-    /// counts as live until its address is handed out again. (Between the loss and this call, a free of that block by another thread
-    /// finds nothing: `FreesUnknown`.)
+    /// Whether an entry begins an outermost call; the call in flight that it replaces, if so, is closed. A jump from one traced
+    /// function to another brings `return_hits` further return hits.
+    fn is_outermost(&mut self, tables: &mut impl Tables, sp: u64, return_address: u64, return_hits: u32) -> bool {
+        let mut decision = on_entry(&self.flight, sp);
+        if decision == EntryDecision::SameSp {
+            decision = same_sp(&self.flight, return_address);
+        }
+        match decision {
+            EntryDecision::Outermost => true,
+            EntryDecision::Replaces | EntryDecision::SameSp => {
+                self.lose(tables);
+                true
+            }
+            EntryDecision::Nested => {
+                tables.bump(Counter::Nested, 1);
+                false
+            }
+            EntryDecision::TailCall => {
+                tables.bump(Counter::Nested, 1);
+                self.flight.tail_calls += return_hits;
+                false
+            }
+        }
+    }
+
+    /// The call in flight will not return (also: its thread ended, or the probes were taken away and put back meanwhile). Whether a
+    /// reallocation happened is unknown: its old block counts as live until its address is handed out again. (Between the loss and
+    /// this call, a free of that block by another thread finds nothing: `FreesUnknown`.)
     pub fn lose(&mut self, tables: &mut impl Tables) {
         if self.flight.active {
             tables.bump(Counter::LostReturns, 1);
@@ -310,11 +332,11 @@ impl Thread {
             }
             ReallocOutcome::Freed => match self.old.take() {
                 Some(block) => tables.account(Some(block), None),
-                None => tables.bump(Counter::FreesUnknown, 1),
+                None => unknown(tables, Counter::FreesUnknown),
             },
             ReallocOutcome::Allocated | ReallocOutcome::Moved | ReallocOutcome::Resized => {
                 if old_pointer != 0 && self.old.is_none() {
-                    tables.bump(Counter::ReallocsUnknown, 1);
+                    unknown(tables, Counter::ReallocsUnknown);
                 }
                 if self.old.is_some() {
                     tables.bump(Counter::Reallocs, 1);
@@ -345,6 +367,12 @@ impl Thread {
             }
         }
     }
+}
+
+/// The end of a block that the trace does not know: in a forked process, one of its parent's.
+fn unknown(tables: &mut impl Tables, counter: Counter) {
+    let counter = if tables.is_forked() { Counter::FreesInherited } else { counter };
+    tables.bump(counter, 1);
 }
 
 /// Puts a new block in; `old`, the block that it takes the place of, leaves in the same step of the totals.
@@ -413,6 +441,20 @@ mod tests {
             (tail_called, 0x7ffd_1010, ReturnDecision::Unpaired),
         ] {
             assert_eq!(on_return(&slot, sp), expected, "{sp:#x}");
+        }
+    }
+
+    #[test]
+    fn the_same_pointer_no_higher_on_the_stack_is_freed_by_the_same_free() {
+        for (freed_pointer, pointer, sp, expected) in [
+            (0x1000, 0x1000, 0x7ffd_0fc0, true),
+            (0x1000, 0x1000, 0x7ffd_1000, true),
+            (0x1000, 0x1000, 0x7ffd_1008, false),
+            (0x1000, 0x1010, 0x7ffd_0fc0, false),
+            (0, 0x1000, 0x7ffd_0fc0, false),
+            (0, 0, 0x7ffd_0fc0, false),
+        ] {
+            assert_eq!(is_repeated_free(freed_pointer, 0x7ffd_1000, pointer, sp), expected, "{pointer:#x} at {sp:#x}");
         }
     }
 

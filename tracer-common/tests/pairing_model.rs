@@ -1,7 +1,7 @@
 //! Pairing and the peak against brute force: threads of a simulated program run against a simulated allocator that hands freed
 //! addresses out again at once, their hits interleaved in every order.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proptest::prelude::*;
 use tracer_common::{
@@ -26,6 +26,7 @@ struct Traced {
     stacks: BTreeMap<u32, (StackPeak, u64)>,
     moments: Vec<BTreeMap<u32, u64>>,
     now_ns: u64,
+    forked: bool,
 }
 
 impl Traced {
@@ -90,6 +91,10 @@ impl Tables for Traced {
         self.moments.push(live);
     }
 
+    fn is_forked(&self) -> bool {
+        self.forked
+    }
+
     fn bump(&mut self, counter: Counter, by: u64) {
         *self.counters.entry(counter).or_default() += by;
     }
@@ -116,7 +121,9 @@ struct Action {
     size_bytes: u64,
     stack: u32,
     fails: bool,
+    /// The function calls another one of its family.
     nested: bool,
+    /// The function jumps to another one of its family.
     tail_call: bool,
     /// The call is left by longjmp before the allocator did anything.
     lost: bool,
@@ -179,6 +186,11 @@ struct Program {
     reallocs_unknown: u64,
     reallocs: u64,
     next_unknown: u64,
+    /// Blocks of the process that this one was forked from, as far as they are still here.
+    inherited: BTreeSet<u64>,
+    frees_inherited: u64,
+    /// Frees that a free made.
+    nested_frees: u64,
     traced: Traced,
     threads: [(Thread, Progress, u64); N_THREADS],
     /// Highest total at the end of a call.
@@ -199,6 +211,36 @@ impl Program {
         self.heap.insert(address, Block { size: size_bytes, born_ns: NOT_BORN, stack, _pad: 0 });
         *self.allocated.entry(stack).or_default() += size_bytes;
         address
+    }
+
+    /// A process that begins with a copy of this one's memory: its one thread is in no call.
+    fn fork(&self) -> Self {
+        Self {
+            heap: self.heap.clone(),
+            idle: self.idle.clone(),
+            free_list: self.free_list.clone(),
+            n_fresh: self.n_fresh,
+            inherited: self.heap.keys().copied().collect(),
+            traced: Traced { forked: true, now_ns: self.traced.now_ns, ..Traced::default() },
+            ..Self::default()
+        }
+    }
+
+    /// A block that the trace of this process does not know ends.
+    fn end_unknown(&mut self, address: u64, reallocated: bool) {
+        self.inherited.remove(&address);
+        if self.traced.forked {
+            self.frees_inherited += 1;
+        } else if reallocated {
+            self.reallocs_unknown += 1;
+        } else {
+            self.frees_unknown += 1;
+        }
+    }
+
+    /// Whether the trace of this process knows a block.
+    fn knows(&self, address: u64) -> bool {
+        self.heap.contains_key(&address) && !self.inherited.contains(&address)
     }
 
     fn release(&mut self, address: u64) {
@@ -266,11 +308,16 @@ impl Program {
                 };
                 match (action.call, pointer) {
                     (Call::Free { .. }, None) => return Progress::Idle,
-                    (Call::FreeUnknown, _) => self.frees_unknown += 1,
                     (Call::FreeNull, _) => self.frees_of_null += 1,
+                    (_, Some(pointer)) if !self.knows(pointer) => self.end_unknown(pointer, false),
                     _ => {}
                 }
                 thread.free(&mut self.traced, action.sp, CALL_SITE, pointer.unwrap_or(0));
+                if action.nested && pointer.is_some() {
+                    self.nested_frees += 1;
+                    let sp = if action.tail_call { action.sp } else { action.sp - 128 };
+                    thread.free(&mut self.traced, sp, CALL_SITE, pointer.unwrap_or(0));
+                }
                 self.release(pointer.unwrap_or(0));
                 return Progress::Idle;
             }
@@ -290,10 +337,11 @@ impl Program {
 
     fn act(&mut self, thread: &mut Thread, action: Action, request: Request) -> Progress {
         let Request { size_bytes, old_pointer, is_realloc, stack } = request;
-        let known = self.heap.contains_key(&old_pointer);
+        let is_there = self.heap.contains_key(&old_pointer);
+        let known = self.knows(old_pointer);
         if action.lost {
             self.lost += 1;
-            if known {
+            if is_there {
                 self.idle.push(old_pointer);
             }
             // Noticed at the thread's next call. Until then another thread's free of the old block finds nothing, so here
@@ -305,21 +353,25 @@ impl Program {
         }
         let pointer = if is_realloc && size_bytes == 0 && old_pointer != 0 {
             // glibc: realloc(p, 0) frees.
-            self.frees_unknown += u64::from(!known);
+            if !known {
+                self.end_unknown(old_pointer, false);
+            }
             self.release(old_pointer);
             0
         } else if action.fails || can_only_fail(size_bytes) {
             self.failed += 1;
             return Progress::Acted(action, 0, old_pointer);
         } else {
-            self.reallocs_unknown += u64::from(old_pointer != 0 && !known);
+            if old_pointer != 0 && !known {
+                self.end_unknown(old_pointer, true);
+            }
             self.reallocs += u64::from(known);
             // Every second one in place.
-            if known && size_bytes % 2 == 0 {
+            if is_there && size_bytes % 2 == 0 {
                 self.release(old_pointer);
             }
             let pointer = self.allocate(size_bytes, stack);
-            if known && pointer != old_pointer {
+            if is_there && pointer != old_pointer {
                 self.release(old_pointer);
             }
             pointer
@@ -337,6 +389,10 @@ impl Program {
             thread.lose(&mut self.traced);
         }
     }
+}
+
+fn is_free(call: Call) -> bool {
+    matches!(call, Call::Free { .. } | Call::FreeNull | Call::FreeUnknown)
 }
 
 fn run(actions: &[Action]) -> Program {
@@ -384,9 +440,45 @@ proptest! {
             (Counter::MissedFrees, 0),
             (Counter::UnpairedReturns, 0),
             (Counter::BlocksFull, 0),
+            (Counter::FreesInherited, 0),
         ] {
             prop_assert_eq!(traced.count(counter), expected, "{}", counter.name());
         }
+    }
+
+    /// made = live + freed for each of them, whatever both do to blocks at equal addresses; the ends of inherited blocks are counted.
+    #[test]
+    fn a_fork_makes_two_processes_whose_balances_close(
+        before in prop::collection::vec(action(), 0..60),
+        parents in prop::collection::vec(action(), 0..60),
+        childs in prop::collection::vec(action(), 0..60),
+    ) {
+        let mut parent = run(&before);
+        let mut child = parent.fork();
+        for (program, actions) in [(&mut parent, &parents), (&mut child, &childs)] {
+            for &action in actions {
+                program.advance(action);
+            }
+            program.settle();
+        }
+        for program in [&parent, &child] {
+            let traced = &program.traced;
+            let blocks: BTreeMap<u64, Block> = traced.blocks.iter().map(|(&address, &block)| (address, block)).collect();
+            let own = program.heap.iter().filter(|(address, _)| !program.inherited.contains(address));
+            prop_assert_eq!(blocks, own.map(|(&address, &block)| (address, block)).collect::<BTreeMap<_, _>>());
+            prop_assert_eq!(traced.count(Counter::FreesInherited), program.frees_inherited);
+            prop_assert_eq!(traced.count(Counter::FreesUnknown), program.frees_unknown);
+            prop_assert_eq!(traced.count(Counter::ReallocsUnknown), program.reallocs_unknown);
+            prop_assert_eq!(traced.count(Counter::MissedFrees), 0);
+        }
+    }
+
+    /// A free that calls or jumps to the next one is one free, of known blocks and of others.
+    #[test]
+    fn wrapped_frees_are_nested(actions in prop::collection::vec(action(), 0..120)) {
+        let calls_none = |action: &Action| Action { nested: action.nested && is_free(action.call), tail_call: action.tail_call && is_free(action.call), ..*action };
+        let program = run(&actions.iter().map(calls_none).collect::<Vec<_>>());
+        prop_assert_eq!(program.traced.count(Counter::Nested), program.nested_frees);
     }
 
     /// Threads add what their calls in flight hold; one thread's peak is exact.

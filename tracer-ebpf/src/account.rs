@@ -24,28 +24,28 @@ pub struct Stepped {
 /// Puts a block into the table; `false` (and counted) when it is full. A block at the same address is closed.
 #[inline(always)]
 pub fn put(target: Counted, address: u64, block: Block) -> bool {
-    match blocks::put(target, address, block) {
-        Put::New => true,
-        Put::Replaced(old) => {
-            lose(target.element, Counter::MissedFrees);
-            freed(target, old, block.born_ns);
-            true
-        }
-        Put::Full => false,
+    let (is_in, old) = match blocks::put(target, address, block) {
+        Put::New => (true, None),
+        Put::Replaced(old) => (true, Some(old)),
+        Put::Full(old) => (false, old),
+    };
+    if let Some(old) = old {
+        lose(target.element, Counter::MissedFrees);
+        freed(target, old, block.born_ns);
     }
+    is_in
 }
 
 /// Puts a block back that a reallocation had taken out and left alone, as far as is known. Where its address was handed out again
 /// meanwhile, this block is the one that ended.
 #[inline(never)]
 pub fn put_back(target: Counted, address: u64, old: &Block) {
-    match blocks::put(target, address, *old) {
-        Put::New => return,
-        Put::Replaced(newer) => {
-            lose(target.element, Counter::MissedFrees);
-            blocks::put(target, address, newer);
-        }
-        Put::Full => {}
+    let newer = blocks::take(target, address);
+    let is_in = blocks::insert(target, address, newer.unwrap_or(*old));
+    if newer.is_some() {
+        lose(target.element, Counter::MissedFrees);
+    } else if is_in {
+        return;
     }
     freed(target, *old, now_ns());
 }

@@ -166,7 +166,11 @@ fn allocated(target: Counted, address: u64, block: Block) {
 fn reallocated(target: Counted, slot: &ThreadSlot, new: Block, returned: u64) {
     let old_known = slot.old_known != 0;
     let old = old_block(slot);
-    match realloc_outcome(slot.pointer, new.size, returned) {
+    let outcome = match realloc_outcome(slot.pointer, new.size, returned) {
+        _ if can_only_fail(new.size) => ReallocOutcome::Failed,
+        outcome => outcome,
+    };
+    match outcome {
         ReallocOutcome::Failed => {
             lose(target.element, Counter::Failed);
             if old_known {
@@ -237,7 +241,7 @@ fn is_outermost(target: Counted, slot: &mut ThreadSlot, sp: u64, return_hits: u3
 
 /// The thread's call in flight as the rules see it.
 #[inline(always)]
-fn call(slot: &ThreadSlot) -> CallInFlight {
+pub fn call(slot: &ThreadSlot) -> CallInFlight {
     CallInFlight {
         active: slot.in_flight != 0,
         tail_calls: slot.tail_calls,
@@ -247,7 +251,7 @@ fn call(slot: &ThreadSlot) -> CallInFlight {
 }
 
 /// A call in flight whose return will never be seen.
-#[inline(never)]
+#[inline(always)]
 fn abandon(target: Counted, slot: &mut ThreadSlot) {
     lose(target.element, Counter::LostReturns);
     slot.in_flight = 0;
@@ -261,12 +265,12 @@ fn abandon(target: Counted, slot: &mut ThreadSlot) {
 /// Whether the call in flight was entered before the probes were last taken away: its return came unseen, and the thread may be
 /// anywhere on its stack by now.
 #[inline(always)]
-fn is_from_before_a_pause(slot: &ThreadSlot) -> bool {
+pub fn is_from_before_a_pause(slot: &ThreadSlot) -> bool {
     slot.in_flight != 0 && n_pauses() != slot.n_pauses
 }
 
 #[inline(always)]
-fn n_pauses() -> u32 {
+pub fn n_pauses() -> u32 {
     control().map_or(0, |control| control.n_pauses)
 }
 

@@ -22,8 +22,8 @@ pub enum Put {
     New,
     /// It is in, in place of one at the same address, whose free was missed.
     Replaced(Block),
-    /// The table is full (counted).
-    Full,
+    /// The table is full (counted). Were this block there, it is no longer.
+    Full(Option<Block>),
 }
 
 /// `BPF_NOEXIST` (include/uapi/linux/bpf.h).
@@ -53,34 +53,33 @@ pub fn take(target: Counted, address: u64) -> Option<Block> {
 /// Puts a block in.
 #[inline(always)]
 pub fn put(target: Counted, address: u64, block: Block) -> Put {
+    // An address that is still in: its free was missed. Looked for first, as it may be in either bucket.
+    let old = take(target, address);
+    if !insert(target, address, block) {
+        return Put::Full(old);
+    }
+    match old {
+        Some(old) => Put::Replaced(old),
+        None => Put::New,
+    }
+}
+
+/// Puts a block in whose address is not; `false` (and counted) when the table is full.
+#[inline(always)]
+pub fn insert(target: Counted, address: u64, block: Block) -> bool {
     let key = key(target, address);
     let (Some(control), Some((first, second))) = (control(), buckets(key)) else { return full(target, block) };
     if count(target, 1) >= u64::from(control.max_blocks) {
         count(target, 1u64.wrapping_neg());
         return full(target, block);
     }
-    // An address that is still in: its free was missed. Looked for first, as it may be in either bucket.
-    let mut old = take_from(first, key);
-    if old.is_none() {
-        old = take_from(second, key);
-    }
-    let old = match old {
-        None => take_spilled(target, address),
-        old => {
-            count(target, 1u64.wrapping_neg());
-            old
-        }
-    };
     let fits = key != NO_KEY && block.size < Block::SIZE_LIMIT;
     let is_in = fits && (put_into(first, key, block) || put_into(second, key, block));
     if !is_in && !spill(target, address, block) {
         count(target, 1u64.wrapping_neg());
         return full(target, block);
     }
-    match old {
-        Some(old) => Put::Replaced(old),
-        None => Put::New,
-    }
+    true
 }
 
 /// What no slot holds: number 0 is no target's.
@@ -194,8 +193,8 @@ fn count(target: Counted, by: u64) -> u64 {
     }
 }
 
-fn full(target: Counted, block: Block) -> Put {
+fn full(target: Counted, block: Block) -> bool {
     lose_many(target.element, Counter::BlocksFull, 1);
     lose_many(target.element, Counter::BlocksFullBytes, block.size);
-    Put::Full
+    false
 }

@@ -15,6 +15,7 @@ mod bound;
 mod counters;
 mod maps;
 mod process;
+mod ranges;
 mod regs;
 mod stack;
 mod targets;
@@ -73,6 +74,18 @@ pub fn enter_pointer(ctx: ProbeContext) -> u32 {
 #[uretprobe]
 pub fn leave(ctx: RetProbeContext) -> u32 {
     alloc::leave(&ctx)
+}
+
+/// `mmap`, `munmap`, `mremap`, `brk`, `madvise`: which, the cookie tells.
+#[uprobe]
+pub fn enter_mapping(ctx: ProbeContext) -> u32 {
+    ranges::enter(&ctx)
+}
+
+/// The return of these.
+#[uretprobe]
+pub fn leave_mapping(ctx: RetProbeContext) -> u32 {
+    ranges::leave(&ctx)
 }
 
 /// `_dl_debug_state` of the dynamic loader: the list of libraries has changed.

@@ -10,7 +10,8 @@ use tracer_common::{
         StackTotals, Target, TargetRef, ThreadSlot,
     },
     counters::COUNTER_WORDS,
-    limits::{EVENTS_BYTES, MAX_CGROUPS, MAX_MAPPINGS, MAX_RULES, PC_CACHE_SLOTS},
+    limits::{EVENTS_BYTES, MAX_CGROUPS, MAX_MAPPINGS, MAX_RULES},
+    ranges::RangeCalls,
     unwind::{PackedRule, UnwindRow},
 };
 
@@ -101,9 +102,9 @@ pub struct PcCacheEntry {
     pub rule: u64,
 }
 
-/// See [`PcCacheEntry`]. Writer and reader: walk.
+/// See [`PcCacheEntry`]. Writer and reader: walk. Entries: a power of two, by the number of targets.
 #[map]
-pub static PC_CACHE: Array<PcCacheEntry> = Array::with_max_entries(PC_CACHE_SLOTS, 0);
+pub static PC_CACHE: Array<PcCacheEntry> = Array::with_max_entries(64, 0);
 
 /// Code pages already reported as unknown, by hash of target and page: one notice a page is enough.
 #[map]
@@ -119,6 +120,16 @@ pub static COUNTERS: PerCpuArray<[u64; COUNTER_WORDS]> = PerCpuArray::with_max_e
 /// Rare notices to the loader.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+
+/// Finished calls that changed mappings. Writer: programs. Reader: loader. Bytes: `--mmap-buffer` where the domain `mmap` is followed,
+/// else a page that is not used.
+#[map]
+pub static RANGE_EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// index of a thread's slot → its calls in flight that change mappings. Writer and reader: the thread itself. Entries: as many as
+/// `THREADS` where the domain `mmap` is followed, else one that is not used.
+#[map]
+pub static RANGE_CALLS: Array<RangeCalls> = Array::with_max_entries(1, 0);
 
 /// The control block; there always is one, but the verifier wants to be told.
 #[inline(always)]

@@ -13,6 +13,7 @@ use tracer_common::{
 use crate::{
     counters::bump,
     maps::{EVENTS, control},
+    ranges,
     targets::{self, Birth},
     task::{self, Task},
     threads,
@@ -77,6 +78,7 @@ pub fn fork(ctx: &RawTracePointContext) -> i32 {
         number = start(&birth);
         if number != 0 {
             bump(Counter::ForksFollowed);
+            ranges::forked(of.number, number);
         }
     }
     notify(EventKind::Fork, of.number, u64::from(child_tgid), number);
@@ -105,6 +107,7 @@ pub fn exec(ctx: &RawTracePointContext) -> i32 {
     let is_alias = owner != tgid;
     if !is_alias {
         targets::end(target, TargetState::Exec);
+        ranges::ended(target.element);
         bump(Counter::Execs);
     }
     let own_flags = if is_alias { descent(flags) } else { flags };
@@ -145,6 +148,7 @@ pub fn thread_exit() -> i32 {
         unsafe { (*target.element).exit_code = task.exit_code() };
         if targets::end(target, TargetState::Exited) {
             bump(Counter::TargetsEnded);
+            ranges::ended(target.element);
             notify(EventKind::Exited, target.number, 0, 0);
         }
     }
@@ -184,10 +188,11 @@ fn start(birth: &Birth) -> u32 {
 }
 
 /// Stops our own child until the loader has read what is new; the signal is delivered before the thread runs on in user mode.
-/// Before the notice: the loader's SIGCONT must not come first. Returns 0 or the helper's error.
+/// Before the notice: the loader's SIGCONT must not come first. While nothing is counted nobody would let it go on. Returns 0 or the
+/// helper's error.
 #[inline(always)]
 fn stop(flags: u32) -> i64 {
-    if flags & target_flags::STOP_ON_LIBRARY == 0 {
+    if flags & target_flags::STOP_ON_LIBRARY == 0 || control().is_none_or(|control| control.counting == 0) {
         return 0;
     }
     // SAFETY: a helper without pointers.

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_loop, generated};
 use tracer_common::{
-    abi::{EventKind, FreeList, ScopeTotals, Target, TargetRef, TargetState, target_flags},
+    abi::{COMM_BYTES, EventKind, FreeList, ScopeTotals, Target, TargetRef, TargetState, target_flags},
     counters::Counter,
     limits::MAX_CGROUP_LEVELS,
 };
@@ -140,6 +140,8 @@ pub fn begin(number: u32, birth: &Birth) -> TargetRef {
         (*element).cgroup = generated::bpf_get_current_cgroup_id();
         (*element).joined_at_ns = now_ns();
         (*element).mappings = birth.mappings;
+        // The parent's at a fork, which is the child's too; the new program's at an exec.
+        generated::bpf_get_current_comm((&raw mut (*element).comm).cast(), COMM_BYTES as u32);
         if birth.flags & target_flags::INHERITED != 0
             && let Some(parent) = TARGETS.get_ptr_mut(birth.parent)
         {

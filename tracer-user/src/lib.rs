@@ -12,6 +12,8 @@ pub mod bpf;
 
 pub mod snapshot;
 
+pub mod ranges;
+
 pub mod symbolize;
 
 pub mod recording;

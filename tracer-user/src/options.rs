@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::{plan::AllocatorSpec, scope::Scope};
+pub use crate::snapshot::Domains;
+use crate::{plan::AllocatorSpec, scope::Scope, snapshot::Domain};
 
 /// What statistics are grouped by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,6 +184,8 @@ pub struct ReportOptions {
     pub key: Key,
     /// Which totals are shown.
     pub view: View,
+    /// Of which memory.
+    pub domains: Domains,
     /// Every frame of a stack counts, not only its site; recursion once.
     pub cumulative: bool,
     /// What is left out.
@@ -205,6 +208,7 @@ impl Default for ReportOptions {
             top: 10,
             key: Key::default(),
             view: View::default(),
+            domains: Domains::default(),
             cumulative: false,
             filters: Filters::default(),
             sort: Sort::default(),
@@ -273,6 +277,8 @@ pub struct SessionOptions {
     pub max_live_blocks: u32,
     /// Stacks of different threads are kept apart.
     pub by_thread: bool,
+    /// Bytes of the buffer for calls that change mappings; used where the report's domains are not the heap alone.
+    pub mmap_buffer_bytes: u32,
     /// How reports are made.
     pub report: ReportOptions,
     /// Machine-readable report.
@@ -290,6 +296,16 @@ pub struct SessionOptions {
     /// Where probes go; no option of the command line.
     pub placement: Placement,
 }
+
+impl SessionOptions {
+    /// Whether the domain `mmap` is followed.
+    pub const fn follows_mappings(&self) -> bool {
+        self.report.domains.has(Domain::Mmap)
+    }
+}
+
+/// Default of [`SessionOptions::mmap_buffer_bytes`]: 47 000 calls.
+pub const DEFAULT_MMAP_BUFFER_BYTES: u32 = 4 << 20;
 
 /// Default of [`SessionOptions::max_live_blocks`].
 pub const DEFAULT_MAX_LIVE_BLOCKS: u32 = 1 << 20;

@@ -3,7 +3,18 @@
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 /// Options of other programs that the documents speak of.
-const OF_OTHERS: [&str; 2] = ["--privileged", "--pid=host"];
+const OF_OTHERS: [&str; 10] = [
+    "--privileged",
+    "--pid=host",
+    "--cgroupns=host",
+    "--cap-add=SYS_ADMIN",
+    "--cap-add=SYS_PTRACE",
+    "--cap-add=DAC_READ_SEARCH",
+    "--security-opt=apparmor=unconfined",
+    "--build-arg",
+    "--tmpfs",
+    "--preserve-env=DOCKER_HOST",
+];
 
 /// Help of each command by its name; of `memtrace-bpf` alone under the empty name.
 fn helps() -> BTreeMap<String, String> {

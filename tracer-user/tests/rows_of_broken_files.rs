@@ -2,9 +2,10 @@
 
 use std::{fs, path::Path, process::Command, time::Duration, time::Instant};
 
+use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use proptest::prelude::*;
-use tracer_common::unwind::RuleKind;
+use tracer_common::unwind::{Regs, RuleKind, Step, step};
 use tracer_user::unwind::{
     ModuleRows, Problem, RowsError, module_rows, module_rows_with,
     rows::{MAX_CFI_BYTES, MAX_ROWS_PER_MODULE},
@@ -214,6 +215,46 @@ fn a_long_program_shared_by_many_functions_ends_soon() {
     assert!(begin.elapsed() < Duration::from_secs(50), "{MAX_CFI_BYTES} bytes took {:?}", begin.elapsed());
 }
 
+/// The loader, its `.eh_frame` ended before its first entry: all code is without unwind information.
+fn bare_loader() -> Vec<u8> {
+    let mut elf = loader();
+    let section = eh_frame_range(&elf);
+    elf[section.start..section.start + 4].fill(0);
+    elf
+}
+
+#[test]
+fn a_file_without_unwind_information_has_rows_of_its_code() {
+    let module = module_rows(&bare_loader()).expect("rows");
+
+    assert!(module.is_bare && module.rows.len() > 500, "{} rows", module.rows.len());
+    assert_well_formed(&module);
+}
+
+proptest! {
+    // All code is followed each time.
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn mutated_code_without_unwind_information_never_panics(
+        bytes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..64),
+        headers in prop::collection::vec((0usize..1024, any::<u8>()), 0..2),
+    ) {
+        let mut elf = bare_loader();
+        let section = eh_frame_range(&elf);
+        for (at, byte) in bytes {
+            let at = at.index(section.start);
+            elf[at] = byte;
+        }
+        for (at, byte) in headers {
+            elf[at] = byte;
+        }
+        if let Ok(module) = module_rows(&elf) {
+            assert_well_formed(&module);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -256,4 +297,49 @@ proptest! {
         let module = module_rows(&elf).expect("the headers are whole");
         assert_well_formed(&module);
     }
+}
+
+/// Linkage stubs that the linker gave no unwind information: what is derived of them comes to the same caller, at each of their
+/// instructions, as what the linker would have said.
+#[test]
+fn linkage_stubs_without_unwind_information_have_the_linkers_rules() {
+    const RSP: u64 = 0x7000_0000;
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (source, library) = (dir.path().join("a.c"), dir.path().join("a.so"));
+    fs::write(&source, "int one(void), two(void), three(void); int all(void) { return one() + two() + three(); }")
+        .expect("write source");
+    for flags in [&[][..], &["-fcf-protection=full", "-Wl,-z,ibtplt"]] {
+        let mut callers = Vec::new();
+        for unwind in ["-Wl,--ld-generated-unwind-info", "-Wl,--no-ld-generated-unwind-info"] {
+            let mut build = Command::new("gcc");
+            build.args(["-O1", "-shared", "-fPIC", "-Wl,-z,lazy", unwind, "-o"]).args([&library, &source]).args(flags);
+            run(&mut build);
+            callers.push(callers_of_stubs(&fs::read(&library).expect("read library"), RSP));
+        }
+        let described_as_plt = callers[0].iter().filter(|(_, kind, _)| *kind == RuleKind::Plt as u8).count();
+        let derived_as_rsp = callers[1].iter().filter(|(_, kind, _)| *kind == RuleKind::Rsp as u8).count();
+        assert!(described_as_plt >= 9 && derived_as_rsp == callers[1].len(), "{callers:x?}");
+        let places = |n: usize| callers[n].iter().map(|(at, _, rsp)| (*at, *rsp)).collect::<Vec<_>>();
+        assert_eq!(places(0), places(1));
+    }
+}
+
+/// Offset of each instruction of the stubs that is reached, kind of its rule, and the caller's rsp.
+fn callers_of_stubs(elf: &[u8], rsp: u64) -> Vec<(u64, u8, u64)> {
+    let file = object::File::parse(elf).expect("parse ELF");
+    let module = module_rows(elf).expect("rows");
+    let mut callers = Vec::new();
+    for section in file.sections().filter(|section| section.name().is_ok_and(|name| name.starts_with(".plt"))) {
+        let data = section.data().expect("section data");
+        for instruction in &mut Decoder::with_ip(64, data, section.address(), DecoderOptions::NONE) {
+            if instruction.mnemonic() == Mnemonic::Nop {
+                continue;
+            }
+            let rule = module.lookup((instruction.ip() - module.base_vaddr) as u32).expect("a row").pack();
+            let mut regs = Regs { pc: instruction.ip(), sp: rsp, bp: 0 };
+            assert_eq!(step(rule, &mut regs, |_| Some(1)), Step::Caller, "{:#x}", instruction.ip());
+            callers.push((instruction.ip() - section.address(), rule.kind(), regs.sp));
+        }
+    }
+    callers
 }

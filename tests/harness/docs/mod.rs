@@ -24,8 +24,8 @@ pub use shell::Shell;
 /// Fences that show data.
 const DATA: [&str; 9] = ["text", "yaml", "json", "c", "rust", "python", "toml", "markdown", "xml"];
 
-/// How the commands of a `sh` block begin: they install or build, and need a network or minutes.
-pub const SETUP: [&str; 8] = [
+/// How the commands of a `sh` block begin: they install or build, and need a network or minutes, or a service of the host's.
+pub const SETUP: [&str; 10] = [
     "sudo apt-get ",
     "apt-get ",
     "cargo xtask ",
@@ -34,6 +34,8 @@ pub const SETUP: [&str; 8] = [
     "git clone ",
     "curl ",
     "sudo install ",
+    "docker build ",
+    "docker run ",
 ];
 
 /// A fenced block.

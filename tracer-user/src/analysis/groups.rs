@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     options::{Key, ReportOptions},
-    snapshot::{Home, ModuleId, Snapshot, StackId, StackStats, Tid, Totals},
+    snapshot::{Domain, Home, ModuleId, Snapshot, StackId, StackStats, Tid, Totals},
     symbolize::FrameName,
 };
 
@@ -103,7 +103,10 @@ enum Identity<'a> {
 pub(super) struct Groups<'a> {
     key: Key,
     cumulative: bool,
-    known: HashMap<Group<'a>, GroupId>,
+    /// Lines of different domains are different lines.
+    known: HashMap<(Domain, Group<'a>), GroupId>,
+    /// Of the stack that is being counted.
+    domain: Domain,
     identities: HashMap<Identity<'a>, u32>,
 }
 
@@ -145,7 +148,8 @@ struct Counted<'a> {
     value: Value,
 }
 
-/// What one side's distinct frames belong to, as far as it was asked for.
+/// What one side's distinct frames belong to in one domain, as far as it was asked for.
+#[derive(Default)]
 struct Known {
     groups: Vec<Box<[GroupId]>>,
     identities: Vec<Option<u32>>,
@@ -154,7 +158,7 @@ struct Known {
 impl<'a> Groups<'a> {
     /// None yet.
     pub(super) fn new(key: Key, cumulative: bool) -> Self {
-        Self { key, cumulative, known: HashMap::new(), identities: HashMap::new() }
+        Self { key, cumulative, known: HashMap::new(), domain: Domain::Heap, identities: HashMap::new() }
     }
 
     /// Sums the stacks of one side up, a line for each of its groups, in the order they were met.
@@ -177,10 +181,12 @@ impl<'a> Groups<'a> {
     ) -> Vec<(GroupId, Statistic<'a>)> {
         let ReportOptions { sort, view, .. } = *options;
         let mut lines = Lines { found: Vec::new(), slots: Vec::new(), member };
-        let mut known = Known { groups: Vec::new(), identities: Vec::new() };
+        let mut of_domains = [Known::default(), Known::default()];
         let mut indices = Vec::new();
         for (number, stack) in (1..).zip(&side.snapshot.stacks) {
             frames.index_all(&stack.stack, &mut indices);
+            self.domain = stack.stack.domain;
+            let known = &mut of_domains[self.domain as usize];
             let value = (sort.value(view, &stack.totals), Reverse(stack.id));
             let counted = Counted { number, stats: stack, value };
             let Some(site) = frames.site_at(&indices) else {
@@ -194,19 +200,19 @@ impl<'a> Groups<'a> {
             };
             match self.key {
                 Key::Traceback => {
-                    let identities = indices.iter().map(|&frame| self.identity(side, frames, &mut known, frame));
+                    let identities = indices.iter().map(|&frame| self.identity(side, frames, known, frame));
                     let group = Group::Traceback(identities.collect(), stack.stack.end);
                     lines.add(self.group(group), || Some(frames.site(site)), counted);
                 }
                 Key::Thread => lines.add(self.thread(side, stack), || Some(frames.site(site)), counted),
                 key if key.is_owner() => lines.add(self.owner(side, stack), || Some(frames.site(site)), counted),
                 _ if !self.cumulative => {
-                    let group = self.of_name(side, frames, &mut known, site);
+                    let group = self.of_name(side, frames, known, site);
                     lines.add(group, || Some(frames.site(site)), counted);
                 }
                 _ => {
                     for &frame in &indices {
-                        let groups = self.of_names(side, frames, &mut known, frame);
+                        let groups = self.of_names(side, frames, known, frame);
                         for (name, group) in (0..).zip(groups) {
                             let at = NameAt { frame, name, is_plumbing: false };
                             lines.add(*group, || Some(frames.site(at)), counted);
@@ -220,7 +226,7 @@ impl<'a> Groups<'a> {
 
     fn group(&mut self, group: Group<'a>) -> GroupId {
         let next = GroupId(self.known.len() as u32);
-        *self.known.entry(group).or_insert(next)
+        *self.known.entry((self.domain, group)).or_insert(next)
     }
 
     fn thread(&mut self, side: &Side<'a>, stack: &StackStats) -> GroupId {

@@ -111,7 +111,8 @@ pub fn growth<'a>(
         }
     }
     sites.sort_unstable_by(order);
-    let bytes: Vec<u64> = points.iter().map(|&at| recording.snapshots[at].totals.current_bytes).collect();
+    let bytes: Vec<u64> =
+        points.iter().map(|&at| recording.snapshots[at].totals_of(options.domains).current_bytes).collect();
     let trend = Trend::of(&seconds, &bytes, SURE_CHANCE, &mut slopes);
     Ok(Growth {
         key: options.key,

@@ -9,7 +9,7 @@ use super::{
     order::{OrderKey, Ranks},
 };
 use crate::{
-    options::{Key, ReportOptions, Sort, View},
+    options::{Domains, Key, ReportOptions, Sort, View},
     snapshot::{Snapshot, StackStats, Totals},
     symbolize::{Attribution, Names},
 };
@@ -23,6 +23,8 @@ pub struct Statistics<'a> {
     pub view: View,
     /// Every frame of a stack counts, so that lines overlap.
     pub cumulative: bool,
+    /// Of which memory the report is.
+    pub domains: Domains,
     /// What they are sorted by.
     pub sort: Sort,
     /// Whether the time that freed blocks had lived was recorded: false where not one lived less than 1 s.
@@ -148,6 +150,7 @@ pub fn statistics<'a>(
         key,
         view,
         cumulative: options.cumulative,
+        domains: options.domains,
         sort,
         lifetimes_known: snapshot.stacks.iter().any(|stack| stack.totals.freed_within_1s_count > 0),
         lines: lines.into_iter().map(|(_, line)| line).collect(),

@@ -95,7 +95,7 @@ pub(super) struct Site {
 
 impl Site {
     fn is_return(&self) -> bool {
-        matches!(self.program, "leave" | "empty_return")
+        matches!(self.program, "leave" | "leave_mapping" | "empty_return")
     }
 }
 
@@ -154,6 +154,11 @@ impl Kernel {
             self.attach_one("empty", path, binding.offset, None, reach)?;
         }
         Ok(())
+    }
+
+    /// Number of probes on files of targets.
+    pub fn n_probes(&self) -> usize {
+        self.sites.len()
     }
 
     /// Takes every probe away for good; programs and tables stay. Waits for a grace period for each (0.1 s on Linux 6.18).
@@ -218,7 +223,7 @@ impl Kernel {
         attached.inspect_err(|_| self.unlink())
     }
 
-    fn attach_one(
+    pub(super) fn attach_one(
         &mut self,
         program: &'static str,
         path: &Path,

@@ -39,8 +39,9 @@ const CALLS: u32 = 1000;
 impl TrapCost {
     /// Seconds that all hits so far took: their traps, and our programs by the sampled runs' mean.
     pub fn seconds(&self, counters: &Counters) -> f64 {
-        let entries = counters.get(Counter::HitsEntry) + counters.get(Counter::HitsFree);
-        let returns = counters.get(Counter::HitsReturn);
+        let sum = |all: &[Counter]| all.iter().map(|counter| counters.get(*counter)).sum::<u64>();
+        let entries = sum(&[Counter::HitsEntry, Counter::HitsFree, Counter::HitsMapping]);
+        let returns = sum(&[Counter::HitsReturn, Counter::HitsMappingReturn]);
         let mean_run_ns = counters.get(Counter::SampledNs) as f64 / counters.get(Counter::SampledRuns).max(1) as f64;
         entries as f64 * self.entry_seconds
             + returns as f64 * self.return_seconds

@@ -9,7 +9,7 @@ use tracer_common::{
 };
 
 use super::{kernel::Kernel, targets::TargetNumber};
-use crate::snapshot::{StackId, Tid, Totals};
+use crate::snapshot::{Domain, StackId, Tid, Totals};
 
 /// A stack as the kernel has it: addresses only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct RawStack {
     pub thread: Option<(Tid, String)>,
     /// Its totals.
     pub totals: Totals,
+    /// What it allocates.
+    pub domain: Domain,
 }
 
 /// Bytes of a scope: exact figures of all its processes together, which living ones hold.
@@ -59,7 +61,8 @@ impl Kernel {
             }
             sums.add(&totals);
             let (frames, end) = self.frames_of(id);
-            stacks.push(RawStack { id: StackId(id as u32), target, frames, end, thread: self.thread_of(id), totals });
+            let (thread, domain) = (self.thread_of(id), Domain::Heap);
+            stacks.push(RawStack { id: StackId(id as u32), target, frames, end, thread, totals, domain });
         }
         (stacks, sums)
     }
@@ -151,13 +154,13 @@ impl Kernel {
         })
     }
 
-    fn thread_of(&self, id: usize) -> Option<(Tid, String)> {
+    pub(super) fn thread_of(&self, id: usize) -> Option<(Tid, String)> {
         let thread = self.stack_threads.get(id).filter(|thread| thread.tid != 0)?;
         let comm = thread.comm.split(|byte| *byte == 0).next().unwrap_or_default();
         Some((Tid(thread.tid), String::from_utf8_lossy(comm).into_owned()))
     }
 
-    fn frames_of(&self, id: usize) -> (Vec<FrameAddr>, StackEnd) {
+    pub(super) fn frames_of(&self, id: usize) -> (Vec<FrameAddr>, StackEnd) {
         let record = match self.stacks.get(id) {
             Some(record) if id >= self.first_stack() => record,
             _ => return (Vec::new(), StackEnd::NotStored),

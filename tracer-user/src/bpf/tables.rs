@@ -22,12 +22,23 @@ pub struct TableSizes {
     pub targets: u32,
     /// Executable mappings of all processes; at least two lists of [`MAX_MAPPINGS`], at most [`MAX_POOLED_MAPPINGS`].
     pub mappings: u32,
+    /// Bytes of the ring buffer for calls that change mappings; 0: they are not followed.
+    pub range_events_bytes: u32,
 }
 
 impl Default for TableSizes {
     /// For one small process and the programs that it becomes.
     fn default() -> Self {
-        Self { blocks: 4096, threads: 64, stacks: 1024, rows: 64, by_thread: false, targets: 64, mappings: 0 }
+        Self {
+            blocks: 4096,
+            threads: 64,
+            stacks: 1024,
+            rows: 64,
+            by_thread: false,
+            targets: 64,
+            mappings: 0,
+            range_events_bytes: 0,
+        }
     }
 }
 
@@ -69,6 +80,20 @@ impl TableSizes {
 
     pub(super) fn frame_words(self) -> u32 {
         self.stacks * FRAME_WORDS_PER_STACK
+    }
+
+    /// Slots of the pc → rule cache, 16 bytes each: many processes run code at many more addresses.
+    pub(super) fn pc_cache_slots(self) -> u32 {
+        if self.targets > 64 { 1 << 18 } else { 1 << 14 }
+    }
+
+    /// A power of two and whole pages, as the kernel wants ring buffers.
+    pub(super) fn range_events_bytes(self) -> u32 {
+        self.range_events_bytes.max(4096).next_power_of_two()
+    }
+
+    pub(super) fn range_calls(self) -> u32 {
+        if self.range_events_bytes > 0 { self.thread_slots() } else { 1 }
     }
 
     pub(super) fn pooled_mappings(self) -> u32 {

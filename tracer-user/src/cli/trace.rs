@@ -11,7 +11,7 @@ use tracer_user::{
 use super::{
     args::json_target,
     scope::JoiningArgs,
-    view::{ViewArgs, parse_duration},
+    view::{ViewArgs, parse_duration, parse_size},
 };
 
 /// What tracing takes.
@@ -58,6 +58,9 @@ pub(super) struct TraceArgs {
     #[arg(long, default_value_t = DEFAULT_MAX_LIVE_BLOCKS, value_name = "N", help_heading = "Session",
         value_parser = clap::value_parser!(u32).range(1..=1 << 28))]
     max_live_blocks: u32,
+    /// Buffer for calls that change mappings, with --domain mmap or all; 88 bytes a call
+    #[arg(long, default_value = "4M", value_name = "SIZE", value_parser = parse_buffer, help_heading = "Session")]
+    mmap_buffer: u32,
     /// Say what is decided (-v), and what the BPF side sees (-vv)
     #[arg(long, short, action = clap::ArgAction::Count, help_heading = "Session")]
     verbose: u8,
@@ -78,6 +81,7 @@ impl TraceArgs {
             interval: self.interval,
             max_live_blocks: self.max_live_blocks,
             by_thread: self.by_thread || report.key == Key::Thread,
+            mmap_buffer_bytes: self.mmap_buffer,
             report,
             json: self.json.map(json_target),
             allocators: self.allocators,
@@ -93,6 +97,17 @@ impl TraceArgs {
             verbose: self.verbose,
             placement: Placement::default(),
         }
+    }
+}
+
+/// A size that the kernel takes for a ring buffer: rounded up to a power of two.
+fn parse_buffer(text: &str) -> Result<u32, String> {
+    const SMALLEST: u64 = 4096;
+    const LARGEST: u64 = 1 << 30;
+    let bytes = parse_size(text)?.checked_next_power_of_two().unwrap_or(u64::MAX);
+    match u32::try_from(bytes) {
+        Ok(size) if (SMALLEST..=LARGEST).contains(&bytes) => Ok(size),
+        _ => Err(format!("`{text}` is not between 4K and 1G")),
     }
 }
 
@@ -112,6 +127,13 @@ fn parse_percent(text: &str) -> Result<BasisPoints, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_buffer_is_a_power_of_two() {
+        assert_eq!(parse_buffer("4M"), Ok(tracer_user::options::DEFAULT_MMAP_BUFFER_BYTES));
+        assert_eq!(parse_buffer("5000"), Ok(8192));
+        assert!(parse_buffer("1").is_err() && parse_buffer("2G").is_err() && parse_buffer("1e30").is_err());
+    }
 
     #[test]
     fn a_percent_needs_its_sign() {

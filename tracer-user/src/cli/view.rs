@@ -6,7 +6,7 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use tracer_user::options::{FileFilter, Filters, Key, ReportOptions, Sort, View};
+use tracer_user::options::{Domains, FileFilter, Filters, Key, ReportOptions, Sort, View};
 
 use super::args::refuse;
 
@@ -32,6 +32,12 @@ pub(super) struct ViewArgs {
     /// Which totals are shown
     #[arg(long, default_value = View::Live.name(), value_parser = one_of(View::ALL, View::name))]
     view: View,
+    /// Kind of memory: blocks of allocators, anonymous mappings that the program itself makes, or both
+    ///
+    /// A mapping counts with its whole pages, whether they were touched or not. Not seen are system calls that a program makes past
+    /// its C library (Go, assembly) and mappings of the dynamic loader. What an allocator maps for its blocks is not counted twice.
+    #[arg(long, default_value = Domains::default().name(), value_parser = one_of(Domains::ALL, Domains::name))]
+    domain: Domains,
     /// Count every frame of a stack, not only its site (recursion once); only with --key lineno, filename, function or module
     #[arg(long)]
     cumulative: bool,
@@ -85,6 +91,7 @@ impl ViewArgs {
             top: self.top,
             key: self.key,
             view: self.view,
+            domains: self.domain,
             cumulative: self.cumulative,
             filters: Filters {
                 files: included.chain(self.exclude.into_iter().map(file_filter(false))).collect(),

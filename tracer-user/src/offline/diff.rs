@@ -80,7 +80,8 @@ pub fn diff(options: &DiffOptions) -> anyhow::Result<u8> {
     );
     if other.is_some() && is_disjoint(&found) {
         // What filters leave may well be new or gone; the recordings as they are must share something.
-        let (old, new) = (old_recording.snapshot(old_which), new_recording.snapshot(new_which));
+        let old = old_recording.snapshot(old_which).of_domains(options.report.domains);
+        let new = new_recording.snapshot(new_which).of_domains(options.report.domains);
         let all = compare(
             Named { snapshot: &old, names: &old_recording.names },
             Named { snapshot: &new, names: &new_recording.names },

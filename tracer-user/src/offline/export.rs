@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use tempfile::NamedTempFile;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     select::{find, select},
 };
 use crate::{
-    options::ReportOptions,
+    options::{Domains, ReportOptions},
     recording::{Recording, Reference},
     report::{
         escaped,
@@ -60,6 +60,11 @@ pub fn export(options: &ExportOptions) -> anyhow::Result<u8> {
             Format::ALL.into_iter().filter(|format| format.has_differences()).map(Format::name).collect();
         bail!("failed to export `{}`: it shows no differences (try {}, or `diff`)", format.name(), able.join(", "));
     }
+    ensure!(
+        options.report.domains != Domains::All,
+        "failed to export `{}`: an export shows one domain (try --domain heap or mmap)",
+        format.name()
+    );
     let attribution = Attribution::new(&options.report.plumbing, options.report.raw_leaf)?;
     let mut output = Output::open(options)?;
 

@@ -1,13 +1,13 @@
 //! From a reference to the snapshot that a report is about: found, filtered, and fit for what is asked.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::{
     analysis::{
         filter::{Filtered, filtered},
         statistics::groupable,
     },
-    options::ReportOptions,
+    options::{Domains, ReportOptions},
     recording::{Recording, Which},
     report::snapshots::utc,
     snapshot::Snapshot,
@@ -32,11 +32,24 @@ pub(super) fn select(
     attribution: &Attribution,
     options: &ReportOptions,
 ) -> anyhow::Result<Filtered> {
-    let snapshot: Snapshot = recording.snapshot(which);
+    let snapshot = of_domains(recording.snapshot(which), options.domains)?;
     groupable(&snapshot, options.key).context("failed to group by thread")?;
     let mut filtered = filtered(&snapshot, &recording.names, attribution, &options.filters);
     filtered.snapshot.notes.extend(recording.problems.iter().cloned());
     Ok(filtered)
+}
+
+/// What a snapshot says of some kinds of memory.
+///
+/// # Errors
+/// Mappings are asked for, and were not recorded.
+pub(super) fn of_domains(snapshot: Snapshot, domains: Domains) -> anyhow::Result<Snapshot> {
+    ensure!(
+        domains == Domains::Heap || snapshot.mmap.is_some(),
+        "failed to show domain {}: mappings were not recorded (record with --domain mmap or all)",
+        domains.name()
+    );
+    Ok(snapshot.of_domains(domains))
 }
 
 /// What a snapshot is called in reports: `3 (after warm-up), 2026-01-31 12:00:00 UTC`.

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     analysis::verdict::{Change, Verdict},
+    options::Domains,
     recording::{Reference, Which},
     report::verdict::render,
 };
@@ -35,7 +36,7 @@ pub fn verdict(options: &VerdictOptions) -> anyhow::Result<u8> {
         wanted => find(&recording, path, wanted)?,
     };
     find(&recording, path, None)?;
-    let mut snapshot = recording.snapshot(which);
+    let mut snapshot = recording.snapshot(which).of_domains(Domains::Heap);
     snapshot.notes.extend(recording.problems.iter().cloned());
     ensure!(
         !snapshot.is_of_many(),
@@ -49,7 +50,7 @@ pub fn verdict(options: &VerdictOptions) -> anyhow::Result<u8> {
         )
     })?;
     let first = all.clone().find(has_memory).map(Which::Index).filter(|first| *first != which);
-    let change = first.and_then(|first| Change::between(&recording.snapshot(first), &found));
+    let change = first.and_then(|first| Change::between(&recording.snapshot(first).of_domains(Domains::Heap), &found));
     let title = format!("{} @{}", path.display(), title(&recording, which));
     print(&render(&snapshot, &found, change.as_ref(), &title))?;
     Ok(0)

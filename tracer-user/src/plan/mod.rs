@@ -13,12 +13,13 @@ pub mod allocators;
 mod crossings;
 mod emulation;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod flow;
 mod go;
 mod links;
 pub(crate) mod mini_debug;
 mod prologue;
+mod ranges;
 mod render;
 mod spec;
 mod symbols;
@@ -35,6 +36,7 @@ use tracer_common::{
 pub use self::{
     allocators::function_name,
     prologue::{Arguments, NoSite},
+    ranges::{MAPPING_FUNCTIONS, MappingFunction, MappingPlan, MappingSite, plan_ranges},
     spec::{AllocatorSpec, SpecError, SpecFunction},
 };
 use self::{

@@ -228,7 +228,7 @@ impl<'elf> Module<'elf> {
 }
 
 /// Accepts a linked 64-bit x86 ELF file.
-fn open(bytes: &[u8]) -> Result<ElfFile64<'_, Endianness>, PlanError> {
+pub fn open(bytes: &[u8]) -> Result<ElfFile64<'_, Endianness>, PlanError> {
     let not_elf = || PlanError::NotElf;
     if !bytes.starts_with(&elf::ELFMAG) {
         return Err(not_elf());
@@ -417,7 +417,7 @@ impl Found {
 }
 
 /// A name without its version (`@GLIBC_2.2.5`); empty when it is too long or not in the table.
-fn name_at(names: &[u8], start: u32) -> &[u8] {
+pub fn name_at(names: &[u8], start: u32) -> &[u8] {
     let rest = names.get(start as usize..).unwrap_or_default();
     let len = rest.iter().take(MAX_NAME_BYTES).position(|byte| matches!(byte, 0 | b'@'));
     &rest[..len.unwrap_or(0)]

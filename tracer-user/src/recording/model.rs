@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     snapshot::{
-        Counters, Module, Overhead, ProcessMemory, ProcessStats, Snapshot, Stack, StackId, StackStats, TargetInfo, Tid,
-        Totals,
+        Counters, Domain, Domains, Module, Overhead, ProcessMemory, ProcessStats, Snapshot, Stack, StackId, StackStats,
+        TargetInfo, Tid, Totals,
     },
     symbolize::Names,
 };
@@ -183,6 +183,13 @@ impl SnapshotInfo {
         }
     }
 
+    /// Sums over the stacks of some kinds of memory.
+    pub fn totals_of(&self, domains: Domains) -> Totals {
+        let mut totals = if domains.has(Domain::Heap) { self.totals } else { Totals::default() };
+        self.mmap.iter().filter(|_| domains.has(Domain::Mmap)).for_each(|mmap| totals.add(mmap));
+        totals
+    }
+
     /// What the snapshot is called in messages: its label, else its trigger.
     pub fn name(&self) -> &str {
         self.meta.label.as_deref().unwrap_or_else(|| self.meta.trigger.name())
@@ -282,9 +289,11 @@ impl Recording {
                 totals.current_count = totals.peak_count;
             };
             at_peak(&mut snapshot.totals);
+            snapshot.mmap.iter_mut().for_each(at_peak);
             snapshot.stacks.iter_mut().for_each(|stack| at_peak(&mut stack.totals));
             for process in &mut snapshot.processes {
                 at_peak(&mut process.totals);
+                process.mmap.iter_mut().for_each(at_peak);
             }
             snapshot.duration = info.peak_at.unwrap_or(info.at);
             (snapshot.memory, snapshot.ages) = (None, None);

@@ -70,7 +70,9 @@ struct Report<'a> {
     key: &'static str,
     view: &'static str,
     cumulative: bool,
+    domain: &'static str,
     totals: TotalsJson,
+    mmap: Option<TotalsJson>,
     counters: CountersJson<'a>,
     overhead: OverheadJson,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,6 +118,7 @@ struct OverheadJson {
 /// What a line stands for; what is finer than the key is null.
 #[derive(Serialize)]
 pub(super) struct KeyJson<'a> {
+    domain: &'static str,
     file: Option<Cow<'a, str>>,
     line: Option<u32>,
     function: Option<&'a str>,
@@ -192,7 +195,9 @@ fn report<'a>(snapshot: &'a Snapshot, earlier: Option<&Moment>, statistics: &'a 
         key: statistics.key.name(),
         view: statistics.view.name(),
         cumulative: statistics.cumulative,
+        domain: statistics.domains.name(),
         totals: TotalsJson::from(&snapshot.totals),
+        mmap: snapshot.mmap.as_ref().map(TotalsJson::from),
         counters: CountersJson(&snapshot.counters),
         overhead: OverheadJson::from(&snapshot.overhead),
         processes: processes(snapshot, earlier),
@@ -265,6 +270,7 @@ impl<'a> KeyJson<'a> {
         let name = site.map(|site| site.name);
         let thread: Option<Tid> = line.largest.stack.thread.filter(|_| key == Key::Thread);
         Self {
+            domain: line.largest.stack.domain.name(),
             file: name.filter(|_| key != Key::Module).and_then(|name| name.file.as_deref()).map(path_text),
             line: name.filter(|_| by_line).and_then(|name| name.line),
             function: name.filter(|_| has_function).and_then(function),

@@ -3,11 +3,11 @@
 use super::{
     format::{grouped, shortened, signed_size, size},
     owner::{cut, number_of, scope_name},
-    text::{losses, push_line},
+    text::{losses, of_domain, push_line},
 };
 use crate::{
     analysis::processes::{Moment, ProcessLine, TopProcesses},
-    options::{Key, ReportOptions, Sort, View},
+    options::{Domains, Key, ReportOptions, Sort, View},
     snapshot::{Snapshot, Totals},
 };
 
@@ -18,7 +18,7 @@ const NAME_WIDTH: usize = 34;
 
 /// `container web  60.0 s  7 processes (5 running, 2 ended)  current 15.2 MiB in 100 042 blocks (3088 KiB in 12 left by
 /// ended ones)  peak 22.9 MiB  …  nothing lost`
-pub(super) fn header(snapshot: &Snapshot) -> String {
+pub(super) fn header(snapshot: &Snapshot, domains: Domains) -> String {
     let totals = &snapshot.totals;
     let (n_all, n_running) = snapshot
         .told()
@@ -31,13 +31,14 @@ pub(super) fn header(snapshot: &Snapshot) -> String {
         blocks => format!(" ({} in {} left by ended ones)", size(left.current_bytes), grouped(blocks)),
     };
     format!(
-        "{}  {:.1} s  {} {} ({} running, {} ended)  current {} in {} blocks{at_end}  peak {}  allocated {} in {}  {}",
+        "{}  {:.1} s  {} {} ({} running, {} ended)  {}current {} in {} blocks{at_end}  peak {}  allocated {} in {}  {}",
         shortened(&scope_name(snapshot)),
         snapshot.duration.as_secs_f64(),
         grouped(n_all),
         if n_all == 1 { "process" } else { "processes" },
         grouped(n_running),
         grouped(n_all - n_running),
+        of_domain(domains),
         size(totals.current_bytes),
         grouped(totals.current_count),
         size(totals.peak_bytes),

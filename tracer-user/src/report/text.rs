@@ -13,8 +13,8 @@ use crate::{
         processes::Moment,
         statistics::{Rest, Statistic, Statistics, module_of},
     },
-    options::{Key, ReportOptions, Sort, View},
-    snapshot::{LOSSES, LOSSES_FROM_START, Snapshot, StackStats, Tid, Totals},
+    options::{Domains, Key, ReportOptions, Sort, View},
+    snapshot::{Domain, LOSSES, LOSSES_FROM_START, Snapshot, StackStats, Tid, Totals},
     symbolize::{FrameName, Names, Place, module_name},
 };
 
@@ -22,7 +22,14 @@ use crate::{
 const MAX_ALIGNED: usize = 100;
 
 /// Counters that are no loss, but tell about the target.
-const DETAILS: &[Counter] = &[Counter::Failed, Counter::FreesInherited, Counter::Execs];
+const DETAILS: &[Counter] = &[
+    Counter::Failed,
+    Counter::FreesInherited,
+    Counter::Execs,
+    Counter::MappingsFailed,
+    Counter::RemapsUnknown,
+    Counter::GivenBackBytes,
+];
 
 /// Counters of truncated stacks and the end that each counts.
 const TRUNCATIONS: &[(Counter, StackEnd)] = &[
@@ -48,8 +55,11 @@ pub fn render_since(
     quiet: bool,
 ) -> String {
     let mut out = String::new();
-    let is_of_many = snapshot.is_of_many();
-    push_line(&mut out, &if is_of_many { processes::header(snapshot) } else { header(snapshot) });
+    let (is_of_many, domains) = (snapshot.is_of_many(), options.domains);
+    push_line(&mut out, &if is_of_many { processes::header(snapshot, domains) } else { header(snapshot, domains) });
+    if let (Domains::All, Some(mmap)) = (domains, &snapshot.mmap) {
+        push_line(&mut out, &format!("mmap  {}", sums(mmap)));
+    }
     push_line(&mut out, &overhead(snapshot));
     if let Some(verdict) = super::verdict::one_line(snapshot) {
         push_line(&mut out, &verdict);
@@ -109,23 +119,39 @@ pub(super) fn push_line(out: &mut String, line: &str) {
 }
 
 /// `pid 4711 (imgsrv)  12.4 s  current 15.2 MiB in 100 042 blocks  peak 22.9 MiB  …  nothing lost`
-fn header(snapshot: &Snapshot) -> String {
-    let totals = &snapshot.totals;
+fn header(snapshot: &Snapshot, domains: Domains) -> String {
     format!(
-        "pid {} ({})  {:.1} s  current {} in {} blocks  peak {}  allocated {} in {}  {}",
+        "pid {} ({})  {:.1} s  {}{}  {}",
         snapshot.target.pid,
         shortened(&snapshot.target.comm),
         snapshot.duration.as_secs_f64(),
+        of_domain(domains),
+        sums(&snapshot.totals),
+        losses(snapshot),
+    )
+}
+
+/// What stands before totals that are not the heap's.
+pub(super) const fn of_domain(domains: Domains) -> &'static str {
+    match domains {
+        Domains::Mmap => "mmap  ",
+        Domains::Heap | Domains::All => "",
+    }
+}
+
+/// `current 15.2 MiB in 100 042 blocks  peak 22.9 MiB  allocated 1.2 GiB in 7 000 000`
+fn sums(totals: &Totals) -> String {
+    format!(
+        "current {} in {} blocks  peak {}  allocated {} in {}",
         size(totals.current_bytes),
         grouped(totals.current_count),
         size(totals.peak_bytes),
         size(totals.allocated_bytes),
         grouped(totals.allocated_count),
-        losses(snapshot),
     )
 }
 
-/// What is missing and by how much; then the share of stacks that are truncated.
+/// What is missing and by how much; then the share of stacks that are truncated, and of the live bytes that hang on them.
 pub(super) fn losses(snapshot: &Snapshot) -> String {
     let counters = &snapshot.counters;
     let from_start = if snapshot.from_start { LOSSES_FROM_START } else { &[] };
@@ -154,9 +180,21 @@ pub(super) fn losses(snapshot: &Snapshot) -> String {
             .map(|&(counter, end)| format!("{} {}", end.reason().unwrap_or("?"), grouped(counters.get(counter))))
             .collect();
         let share = percent(truncated as f64 / walked as f64);
-        let _infallible = write!(out, "; {share} of stacks truncated: {}", reasons.join(", "));
+        let live = live_share_of_truncated(snapshot).map(|share| format!(", {} of live bytes", percent(share)));
+        let live = live.unwrap_or_default();
+        let _infallible = write!(out, "; {share} of stacks truncated{live}: {}", reasons.join(", "));
     }
     out
+}
+
+/// Live bytes whose stack is truncated, of all; `None` where nothing is live.
+fn live_share_of_truncated(snapshot: &Snapshot) -> Option<f64> {
+    let bytes = |stack: &StackStats| stack.totals.current_bytes;
+    // A forged recording adds up to anything.
+    let live = |stacks: &mut dyn Iterator<Item = &StackStats>| stacks.map(bytes).fold(0, u64::saturating_add);
+    let all = live(&mut snapshot.stacks.iter());
+    let truncated = live(&mut snapshot.stacks.iter().filter(|stack| stack.stack.end != StackEnd::Root));
+    (all > 0).then(|| truncated as f64 / all as f64)
 }
 
 /// The tool's own cost.
@@ -251,8 +289,16 @@ fn rest_line(rest: &Rest, statistics: &Statistics<'_>) -> Option<String> {
     (rest.n_lines > 0).then(|| format!("... {} more {lines}{sum}", rest.n_lines))
 }
 
-/// What a line stands for.
+/// What a line stands for; `[mmap]` where it is not of the heap.
 pub(super) fn label(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
+    let label = place(line, snapshot, key);
+    match line.largest.stack.domain {
+        Domain::Heap => label,
+        Domain::Mmap => format!("{label} [mmap]"),
+    }
+}
+
+fn place(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> String {
     if key.is_owner() {
         return owner::label(line, snapshot, key);
     }
@@ -378,6 +424,12 @@ mod tests {
         Counter::SampledNs,
         Counter::SampledRuns,
         Counter::Reallocs,
+        Counter::HitsMapping,
+        Counter::HitsMappingReturn,
+        Counter::MappingsTold,
+        Counter::MappingsOfAllocators,
+        Counter::MappingsNested,
+        Counter::MappingsIdle,
         // Printed beside `BlocksFull`.
         Counter::BlocksFullBytes,
     ];

@@ -6,6 +6,7 @@ pub mod containers;
 mod error;
 mod facts;
 mod files;
+mod meaning;
 mod selection;
 mod users;
 

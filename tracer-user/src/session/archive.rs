@@ -39,6 +39,7 @@ pub(super) struct Archive {
     processes: VecDeque<EndedProcess>,
     n_frames: usize,
     totals: Totals,
+    mmap: Totals,
     /// By command: those that are told together.
     groups: HashMap<String, Group>,
     n_grouped: u64,
@@ -69,6 +70,7 @@ impl Archive {
         set_process(&mut ended, self.processes.len());
         self.n_frames += n_frames(&ended);
         self.totals.add(&ended.stats.totals);
+        ended.stats.mmap.iter().for_each(|mmap| self.mmap.add(mmap));
         self.processes.push_back(ended);
         if self.processes.len() > MAX_PROCESSES || self.n_frames > MAX_FRAMES {
             self.make_room();
@@ -101,6 +103,11 @@ impl Archive {
     /// The sums of all of them.
     pub(super) fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// Likewise of their mappings.
+    pub(super) fn mmap(&self) -> Totals {
+        self.mmap
     }
 
     /// The first processes of a snapshot, and their stacks.
@@ -152,10 +159,10 @@ impl Archive {
         sums.ended = sums.ended.max_by_time(stats.ended);
         sums.inherited_bytes = sums.inherited_bytes.saturating_add(stats.inherited_bytes);
         sums.inherited_count = sums.inherited_count.saturating_add(stats.inherited_count);
-        // The highest peak of any: they did not hold theirs at one time.
-        let peak = std::cmp::max_by_key(sums.totals, stats.totals, |totals| totals.peak_bytes);
-        sums.totals.add(&stats.totals);
-        (sums.totals.peak_bytes, sums.totals.peak_count) = (peak.peak_bytes, peak.peak_count);
+        add_ended(&mut sums.totals, &stats.totals);
+        if let Some(mmap) = &stats.mmap {
+            add_ended(sums.mmap.get_or_insert_default(), mmap);
+        }
         for (counter, value) in &stats.counters.0 {
             *sums.counters.0.entry(*counter).or_default() += value;
         }
@@ -176,6 +183,13 @@ impl Archive {
             }
         }
     }
+}
+
+/// Adds up processes that did not hold their peaks at one time: the highest of any is kept.
+fn add_ended(sums: &mut Totals, totals: &Totals) {
+    let peak = std::cmp::max_by_key(*sums, *totals, |totals| totals.peak_bytes);
+    sums.add(totals);
+    (sums.peak_bytes, sums.peak_count) = (peak.peak_bytes, peak.peak_count);
 }
 
 /// The later of two ends.

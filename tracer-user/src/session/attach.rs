@@ -13,8 +13,14 @@ impl Tracer {
     /// # Errors
     /// A probe was refused.
     pub(super) fn attach(&mut self, mapped: &[ModuleId]) -> Result<(), TraceError> {
+        let mut fresh = Vec::new();
         for id in mapped {
             if !self.attached.insert(*id) {
+                continue;
+            }
+            if let Some(twin) = self.twin(*id) {
+                let path = |id: ModuleId| self.files.files.get(id).module.path.display();
+                log::info!("{} is {} in another overlay", path(*id), path(twin));
                 continue;
             }
             match self.attach_file(*id) {
@@ -25,8 +31,31 @@ impl Tracer {
                 }
                 Err(error) => return Err(error.into()),
             }
+            fresh.push(*id);
+        }
+        // After all allocators: what one of them maps is told by its call in flight.
+        for id in fresh {
+            let (facts, path) = (self.files.facts(id), self.files.open_path(id));
+            match self.kernel.attach_mappings(path, &facts.mappings, self.reach) {
+                Ok(()) => {}
+                Err(error) if self.is_many => {
+                    let path = self.files.files.get(id).module.path.display().to_string();
+                    self.note(format!("{path}: its mappings are not all traced: {}", chain(&error)));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
+    }
+
+    /// On overlayfs the containers of an image share the file below, and a probe on it fires in all of them: it is attached once.
+    fn twin(&self, id: ModuleId) -> Option<ModuleId> {
+        if self.reach != Reach::Everyone {
+            return None;
+        }
+        let site = self.files.facts(id).bindings.first()?;
+        let offset = (!self.is_paused()).then_some(site.offset);
+        self.files.files.twin(id, offset, self.attached.iter().copied())
     }
 
     fn attach_file(&mut self, id: ModuleId) -> Result<(), AttachError> {

@@ -7,7 +7,7 @@ use tracer_common::abi::{Target, TargetState};
 use super::{archive::EndedProcess, traced::Traced, tracer::Tracer};
 use crate::{
     bpf::{Kernel, RawStack, TargetNumber},
-    snapshot::{Frame, ProcessEnd, ProcessStats, Stack, StackStats, Totals},
+    snapshot::{Domain, Frame, ProcessEnd, ProcessStats, Stack, StackStats, Totals},
 };
 
 /// Ended processes are archived when there are so many: one look at all stacks for all of them.
@@ -29,16 +29,19 @@ impl Tracer {
         let mut by_target = self.kernel.read_stacks_of_all(&ended);
         for number in &ended {
             let Some((traced, target)) = self.targets.get(number).zip(self.kernel.target(*number)) else { continue };
-            let raw = by_target.remove(number).unwrap_or_default();
+            let mut raw = by_target.remove(number).unwrap_or_default();
             let pid = traced.stats.pid;
             // Where the main process ends, its figures are the session's: they stay where they are.
             if self.main.is_some_and(|main| main.number == *number) {
                 continue;
             }
             let mut stats = self.stats_of(traced, &target);
+            if let Some(mappings) = &self.mappings {
+                raw.extend(mappings.take(&self.kernel, *number, traced.serial));
+            }
             let stacks: Vec<StackStats> = raw.into_iter().map(|raw| located(traced, raw)).collect();
             for stack in &stacks {
-                stats.totals.add(&stack.totals);
+                add(&mut stats, stack.stack.domain, &stack.totals);
             }
             self.targets.remove(number);
             // A program that another became by exec had the same process id.
@@ -69,9 +72,18 @@ impl Tracer {
             inherited_bytes: target.inherited_bytes,
             inherited_count: target.inherited_blocks,
             totals: Totals::default(),
+            mmap: self.mappings.as_ref().map(|_| Totals::default()),
             counters: Kernel::losses(target),
             ..traced.stats.clone()
         }
+    }
+}
+
+/// Adds the sums of a stack to its process's.
+pub(super) fn add(stats: &mut ProcessStats, domain: Domain, totals: &Totals) {
+    match domain {
+        Domain::Heap => stats.totals.add(totals),
+        Domain::Mmap => stats.mmap.get_or_insert_default().add(totals),
     }
 }
 
@@ -79,13 +91,19 @@ impl Tracer {
 fn is_mere_fork(stats: &ProcessStats) -> bool {
     matches!(stats.ended, Some((_, ProcessEnd::Exec)))
         && stats.totals.allocated_count == 0
+        && stats.mmap.is_none_or(|mmap| mmap.allocated_count == 0)
         && stats.counters.0.values().all(|value| *value == 0)
 }
 
 /// Addresses → files, by the process's own mappings.
 pub(super) fn located(traced: &Traced, raw: RawStack) -> StackStats {
     let frames = raw.frames.iter().map(|addr| Frame { addr: *addr, location: traced.mappings.locate(addr.lookup()) });
-    let stack =
-        Stack { frames: frames.collect(), end: raw.end, thread: raw.thread.map(|(tid, _)| tid), ..Stack::default() };
+    let stack = Stack {
+        frames: frames.collect(),
+        end: raw.end,
+        thread: raw.thread.map(|(tid, _)| tid),
+        domain: raw.domain,
+        ..Stack::default()
+    };
     StackStats { id: raw.id, stack: Arc::new(stack), totals: raw.totals }
 }

@@ -24,6 +24,9 @@ pub enum TraceError {
     /// A probe was refused.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// Mappings cannot be followed.
+    #[error("failed to follow mappings")]
+    Mappings(#[source] std::io::Error),
     /// The kernel side cannot take it in.
     #[error(transparent)]
     Target(#[from] TargetError),

@@ -9,8 +9,8 @@ use super::{
     read_module::{LibraryNotice, ReadModule},
 };
 use crate::{
-    bpf::{Binding, Kernel},
-    options::Placement,
+    bpf::{Binding, Kernel, MappingBinding},
+    options::{Placement, SessionOptions},
     plan::{AllocatorSpec, SpecFunction},
     snapshot::{ModuleId, ModuleKind},
     target::{Files, LoadedModule},
@@ -27,6 +27,8 @@ pub(super) struct FileFacts {
     pub(super) base_vaddr: u64,
     /// Its probe sites.
     pub(super) bindings: Vec<Binding>,
+    /// Functions that change mappings, where these are followed.
+    pub(super) mappings: Vec<MappingBinding>,
     /// Where functions end that may throw.
     pub(super) exits: Vec<FileOffset>,
     /// Set in a dynamic loader.
@@ -43,6 +45,8 @@ pub(super) struct TracedFiles {
     placement: Placement,
     /// Allocators that the user described.
     allocators: Vec<AllocatorSpec>,
+    /// Functions that change mappings are looked for.
+    follows_mappings: bool,
 }
 
 /// What was read of new files and is not in the kernel's tables yet.
@@ -50,8 +54,15 @@ pub(super) type Unplaced = Vec<(ModuleId, ReadModule)>;
 
 impl TracedFiles {
     /// Knows no file yet; the tables are made when their size is known.
-    pub(super) fn new(placement: Placement, allocators: Vec<AllocatorSpec>) -> Self {
-        Self { files: Files::default(), facts: Vec::new(), tables: RowTables::new(0), placement, allocators }
+    pub(super) fn new(options: &SessionOptions) -> Self {
+        Self {
+            files: Files::default(),
+            facts: Vec::new(),
+            tables: RowTables::new(0),
+            placement: options.placement,
+            allocators: options.allocators.clone(),
+            follows_mappings: options.follows_mappings(),
+        }
     }
 
     /// Room for this many rows; before the first is placed.
@@ -64,7 +75,11 @@ impl TracedFiles {
         let read = |id: &ModuleId| {
             let loaded = self.files.get(*id);
             progress(&loaded.module.path.to_string_lossy());
-            (*id, ReadModule::read(loaded, self.placement, &self.allocators))
+            let mut read = ReadModule::read(loaded, self.placement, &self.allocators);
+            if self.follows_mappings {
+                read.find_mappings(loaded);
+            }
+            (*id, read)
         };
         fresh.iter().map(read).collect()
     }
@@ -89,10 +104,14 @@ impl TracedFiles {
             if !read.bindings.is_empty() {
                 log::info!("{} probe sites in {path}", read.bindings.len());
             }
+            if !read.mappings.is_empty() {
+                log::info!("{} functions that change mappings in {path}", read.mappings.len());
+            }
             let facts = FileFacts {
                 rows: added.range(),
                 base_vaddr: read.rows.base_vaddr,
                 bindings: read.bindings,
+                mappings: read.mappings,
                 exits: read.exits,
                 library_notice: read.library_notice,
             };
@@ -108,6 +127,12 @@ impl TracedFiles {
         }
         self.tables.mark_uploaded();
         Ok(notes)
+    }
+
+    /// Whether a file has functions that are probed.
+    pub(super) fn has_sites(&self, id: ModuleId) -> bool {
+        let facts = self.facts(id);
+        !facts.bindings.is_empty() || !facts.mappings.is_empty()
     }
 
     /// What is known of a file.

@@ -36,6 +36,9 @@ use crate::{
 /// Time between two looks at what processes have come and gone.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
+/// From so many probes on the user is told why the end takes its time.
+const MANY_PROBES: usize = 50;
+
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -325,6 +328,7 @@ impl Session {
         if snapshot.target.pid != 0 {
             snapshot.memory = self.memory.now_and_then(snapshot.target.pid);
         }
+        self.output.look_in(self.tracer.roots());
         self.output.refresh(&snapshot, last_line.trim_end())
     }
 
@@ -373,7 +377,10 @@ impl Session {
         }
         // Reaped after the last snapshot: until then it has its CPU time.
         let code = child.as_mut().map_or(0, |child| exit_code(child, interrupts));
+        output.look_in(tracer.roots());
         // The probes go while the names are looked up; either can take seconds.
+        let n_probes = tracer.n_probes();
+        tracer.let_go();
         let (done, wait) = mpsc::channel::<()>();
         let deferred = signals.deferred();
         let (modules, detaching) = tracer.detach(move || {
@@ -390,6 +397,11 @@ impl Session {
         let reported = followed.and_then(|()| output.finish(&snapshot));
         drop(modules);
         drop(done);
+        if n_probes >= MANY_PROBES && !options.quiet && !detaching.is_finished() {
+            eprintln!(
+                "memtrace-bpf: taking {n_probes} probes away, about 0.1 s each (they must be gone before this ends)"
+            );
+        }
         if detaching.join().is_err() {
             log::error!("failed to take the probes away in order; they go with this process");
         }

@@ -10,7 +10,7 @@ use super::{
     program::go_on,
     traced::Traced,
     tracer::{Main, Origin, Tracer},
-    who::{is_of_start, start_ns, stats, stats_of_ended},
+    who::{is_of_start, start_ns, stats_of, stats_of_ended},
 };
 use crate::{
     bpf::{Notice, Reach, TargetNumber},
@@ -31,7 +31,7 @@ impl Tracer {
                 Notice::Fork { child_tgid, .. } => self.join_by_facts(child_tgid),
                 Notice::Exec { tgid, old, new } => {
                     if let Some(new) = new {
-                        self.join(new, None, true);
+                        self.join(new, old, true);
                         self.becomes(tgid, old, new);
                     } else {
                         self.join_by_facts(tgid);
@@ -95,13 +95,14 @@ impl Tracer {
         traced.stats.joined_at = self.since_began(target.joined_at_ns);
         traced.stats.from_start = self.is_from_start(&target, parent);
         let pid = target.tgid;
+        self.know_break(&traced);
         self.targets.insert(number, traced);
         self.kernel.add_flags(number, self.flags() & target_flags::FOLLOW);
         let opened = self.open_probes(pid).and_then(|()| self.look_again(number));
         if let Err(error) = opened {
             self.tell_of_untraced(number, &error);
         }
-        log::debug!("pid {pid} joined as target {}", number.0);
+        log::info!("pid {pid} joined");
     }
 
     /// Whether all of its allocations are seen: it began with an exec and stood until its files were read, or all probes were there
@@ -123,8 +124,8 @@ impl Tracer {
         let facts = Facts::read(pid).ok().filter(|facts| lives && is_of_start(facts, target.start_ns));
         let parent = parent.and_then(|parent| self.targets.get(&parent));
         let stats = match &facts {
-            Some(facts) => stats(facts, &mut self.containers),
-            None => stats_of_ended(pid, parent.map(|parent| &parent.stats)),
+            Some(facts) => stats_of(facts, &mut self.containers),
+            None => stats_of_ended(pid, &target.comm, parent.map(|parent| &parent.stats)),
         };
         // Where it is not the process that was meant, another has its id by now.
         let process = process.filter(|_| facts.is_some());

@@ -14,6 +14,7 @@ mod memory;
 mod output;
 mod prepare;
 mod program;
+mod ranges;
 mod read_module;
 mod recording;
 mod requests;

@@ -13,10 +13,11 @@ use tracer_common::addr::FileVaddr;
 
 use crate::{
     analysis::{filter::filtered, processes::Moment, statistics::statistics},
-    options::{JsonTarget, SessionOptions},
+    options::{JsonTarget, ReportOptions, SessionOptions},
     report,
     snapshot::{Module, ModuleId, Snapshot},
     symbolize::{Attribution, Names, Progress, SymbolizeOptions, Symbolizer},
+    target::Root,
 };
 
 /// The reports of one session.
@@ -49,6 +50,11 @@ impl Output {
         let refreshes = io::stdout().is_terminal();
         let symbolizer = Symbolizer::new(SymbolizeOptions::default());
         Ok(Self { symbolizer, attribution, options, spinner, refreshes, earlier: None })
+    }
+
+    /// Looks for debug files in these targets' roots too.
+    pub fn look_in(&mut self, roots: &[Arc<Root>]) {
+        self.symbolizer.look_in(roots);
     }
 
     /// Tells what is being read, on a terminal.
@@ -93,7 +99,7 @@ impl Output {
         let names = self.symbolizer.resolve(snapshot, &progress);
         self.spinner.finish_and_clear();
         let options = &self.options;
-        let snapshot = &filtered(snapshot, &names, &self.attribution, &options.report.filters).snapshot;
+        let snapshot = &self.shown(snapshot, &names);
         let lines = statistics(snapshot, &names, &self.attribution, &options.report);
         match &options.json {
             Some(JsonTarget::Stdout) => return print(&report::json::render(snapshot, &lines)),
@@ -121,10 +127,16 @@ impl Output {
 
     fn text(&mut self, snapshot: &Snapshot) -> String {
         let names = self.symbolizer.resolve(snapshot, &|_| ());
-        let snapshot = &filtered(snapshot, &names, &self.attribution, &self.options.report.filters).snapshot;
+        let snapshot = &self.shown(snapshot, &names);
         let lines = statistics(snapshot, &names, &self.attribution, &self.options.report);
         let earlier = self.earlier.replace(Moment::of(snapshot));
         report::text::render_since(snapshot, earlier.as_ref(), &lines, &self.options.report, self.options.quiet)
+    }
+
+    /// What of a snapshot the reports are about.
+    fn shown(&self, snapshot: &Snapshot, names: &Names) -> Snapshot {
+        let ReportOptions { domains, filters, .. } = &self.options.report;
+        filtered(&snapshot.clone().of_domains(*domains), names, &self.attribution, filters).snapshot
     }
 }
 

@@ -16,9 +16,10 @@ use super::{
     archive::Archive,
     error::{TraceError, check_return_probes, ended_or},
     files::TracedFiles,
+    ranges::LiveRanges,
     traced::Traced,
     tracer::{Main, Origin, Tracer},
-    who::{start_ns, stats},
+    who::{start_ns, stats_of},
 };
 use crate::{
     bpf::{Kernel, KernelScope, Reach, TableSizes, monotonic_ns},
@@ -174,7 +175,7 @@ impl Tracer {
         }
         let is_many = wanted.is_many();
         let is_single = wanted.selection.is_none() && wanted.processes.len() == 1;
-        let mut files = TracedFiles::new(options.placement, options.allocators.clone());
+        let mut files = TracedFiles::new(options);
         let mut containers = ContainerNames::new(Places::default());
         let mut notes = Vec::new();
         let mut fresh = Vec::new();
@@ -200,9 +201,15 @@ impl Tracer {
         if wanted.paused {
             kernel.pause();
         }
+        let mappings = if options.follows_mappings() {
+            Some(LiveRanges::start(kernel.range_events()?).map_err(TraceError::Mappings)?)
+        } else {
+            None
+        };
         let trap_cost = kernel.trap_cost();
         let mut tracer = Self {
             kernel,
+            mappings,
             files,
             targets: BTreeMap::new(),
             archive: Archive::default(),
@@ -303,7 +310,7 @@ fn look_first(
     let pid = process.pid;
     let facts =
         Facts::read(pid).map_err(|source| ProcessError::Read { path: format!("/proc/{pid}/stat").into(), source })?;
-    let mut traced = Traced::new(0, Some(Arc::clone(process)), stats(&facts, containers));
+    let mut traced = Traced::new(0, Some(Arc::clone(process)), stats_of(&facts, containers));
     let found = traced.look(files)?;
     Ok((traced, start_ns(&facts), found.fresh))
 }
@@ -325,6 +332,7 @@ fn sizes(options: &SessionOptions, is_many: bool, origin: Origin, n_rows: u32, n
         stacks,
         rows: n_rows.saturating_add(spare_rows),
         by_thread: options.by_thread,
+        range_events_bytes: if options.follows_mappings() { options.mmap_buffer_bytes } else { 0 },
         ..TableSizes::default()
     };
     if is_many { TableSizes { targets: MAX_TARGETS - 1, mappings: MAX_POOLED_MAPPINGS, ..sizes } } else { sizes }

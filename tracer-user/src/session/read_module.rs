@@ -7,13 +7,13 @@ use tracer_common::addr::{FileOffset, FileVaddr};
 
 use super::error::TraceError;
 use crate::{
-    bpf::Binding,
+    bpf::{Binding, MappingBinding},
     options::Placement,
-    plan::{self, AllocatorSpec, Input, PlanError, ProbePlan, Problem},
+    plan::{self, AllocatorSpec, Input, MappingSite, PlanError, ProbePlan, Problem, plan_ranges},
     snapshot::ModuleKind,
     symbolize::debug_file::{self, ElfFacts},
     target::{Files, LoadedModule, Mappings, Process},
-    unwind::{ModuleRows, module_rows},
+    unwind::{ModuleRows, RowsError, module_rows, module_rows_with},
 };
 
 /// What a module's bytes tell, before anything goes into the kernel.
@@ -22,6 +22,8 @@ pub(super) struct ReadModule {
     pub(super) rows: ModuleRows,
     /// Its probe sites.
     pub(super) bindings: Vec<Binding>,
+    /// Functions that change mappings.
+    pub(super) mappings: Vec<MappingBinding>,
     /// Where functions end that may throw.
     pub(super) exits: Vec<FileOffset>,
     /// Set in the dynamic loader.
@@ -42,9 +44,17 @@ impl ReadModule {
         });
         if bytes.is_empty() {
             let (rows, bindings) = (ModuleRows::default(), Vec::new());
-            return Self { rows, bindings, exits: Vec::new(), library_notice: None, problems, misdescribed: None };
+            return Self {
+                rows,
+                bindings,
+                mappings: Vec::new(),
+                exits: Vec::new(),
+                library_notice: None,
+                problems,
+                misdescribed: None,
+            };
         }
-        let rows = module_rows(&bytes).unwrap_or_else(|error| {
+        let rows = rows_of_module(loaded, &bytes).unwrap_or_else(|error| {
             problems.push(error.to_string());
             ModuleRows::default()
         });
@@ -76,7 +86,29 @@ impl ReadModule {
             }
             _ => Vec::new(),
         };
-        Self { rows, bindings, exits, library_notice: library_notice(loaded, &bytes), problems, misdescribed }
+        Self {
+            rows,
+            bindings,
+            mappings: Vec::new(),
+            exits,
+            library_notice: library_notice(loaded, &bytes),
+            problems,
+            misdescribed,
+        }
+    }
+}
+
+impl ReadModule {
+    /// Looks for functions that change mappings.
+    pub(super) fn find_mappings(&mut self, loaded: &LoadedModule) {
+        if loaded.module.kind != ModuleKind::File {
+            return;
+        }
+        // What is wrong with the file was told by the plan for its allocator.
+        let Ok(plan) = loaded.bytes().map_err(drop).and_then(|bytes| plan_ranges(&bytes).map_err(drop)) else { return };
+        self.problems.extend(plan.problems.iter().map(ToString::to_string));
+        let binding = |site: &MappingSite| MappingBinding { function: site.function, offset: site.file_offset };
+        self.mappings = plan.sites.iter().map(binding).collect();
     }
 }
 
@@ -95,6 +127,15 @@ pub(super) struct LibraryNotice {
 /// Largest debug file that is read for the names of a stripped module's functions.
 const MAX_DEBUG_FILE_BYTES: u64 = 512 << 20;
 
+/// A module's rows, with the help of its debug file where most of its code has no unwind information.
+fn rows_of_module(loaded: &LoadedModule, bytes: &[u8]) -> Result<ModuleRows, RowsError> {
+    let rows = module_rows(bytes)?;
+    if !rows.is_bare || loaded.module.kind != ModuleKind::File {
+        return Ok(rows);
+    }
+    debug_file_of(loaded).map_or(Ok(rows), |debug| module_rows_with(bytes, Some(&debug)))
+}
+
 /// A module's plan, with the help of its debug file where it is stripped and shows no allocator.
 fn plan_of_module(loaded: &LoadedModule, bytes: &[u8], specs: &[AllocatorSpec]) -> Result<ProbePlan, PlanError> {
     let input = Input { path: &loaded.module.path, specs, ..Input::of(bytes) };
@@ -110,8 +151,9 @@ fn plan_of_module(loaded: &LoadedModule, bytes: &[u8], specs: &[AllocatorSpec]) 
 
 fn debug_file_of(loaded: &LoadedModule) -> Option<Vec<u8>> {
     let facts = ElfFacts::read(&debug_file::open_regular(&loaded.module.open_path).ok()?).ok()?;
-    let roots = [PathBuf::from("/usr/lib/debug")];
-    let (mut file, _) = debug_file::find(&loaded.module.path, &facts, &roots)?;
+    let path = &loaded.module.path;
+    let within = loaded.root.as_ref().and_then(|root| debug_file::find_within(path, &facts, root));
+    let (mut file, _) = within.or_else(|| debug_file::find(path, &facts, &[PathBuf::from(debug_file::USUAL_ROOT)]))?;
     let mut bytes = Vec::new();
     std::io::Seek::rewind(&mut file).ok()?;
     (&file).take(MAX_DEBUG_FILE_BYTES).read_to_end(&mut bytes).ok()?;

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 use tracer_common::counters::Counter;
 
 use super::{
-    ended::located,
+    ended::{add, located},
     error::TraceError,
+    ranges::Mapped,
     tracer::{Origin, Tracer},
 };
 use crate::{
@@ -41,11 +42,20 @@ impl Tracer {
 
     /// All totals, stacks, modules and counters as of now.
     pub fn snapshot(&self) -> Snapshot {
-        let (raw_stacks, sums) = self.kernel.read_stacks();
+        let (mut raw_stacks, sums) = self.kernel.read_stacks();
         let mut totals = sums;
         totals.add(&self.archive.totals());
         let duration = self.elapsed();
-        let counters = self.kernel.counters();
+        let mut counters = self.kernel.counters();
+        let mmap = self.mappings.as_ref().map(|mappings| {
+            let targets = self.targets.iter().map(|(number, traced)| (*number, traced.serial));
+            let Mapped { stacks, mut totals, peak_bytes, counters: counted } = mappings.of_all(&self.kernel, targets);
+            raw_stacks.extend(stacks);
+            raw_stacks.sort_by_key(|stack| stack.id);
+            counters.0.extend(counted);
+            totals.add(&self.archive.mmap());
+            if self.is_told_as_many() { Totals { peak_bytes, peak_count: 0, ..totals } } else { totals }
+        });
         let threads = self.thread_names(&raw_stacks);
         let (processes, stacks) = self.processes_and_stacks(raw_stacks);
         Snapshot {
@@ -54,6 +64,7 @@ impl Tracer {
             duration,
             from_start: self.origin == Origin::Child && processes.iter().all(|process| process.from_start),
             totals: self.with_scope_peak(totals),
+            mmap,
             peak_at: self.kernel.scope_bytes().peak_at_ns.map(|at_ns| self.since_began(at_ns)),
             overhead: self.overhead(&counters, duration),
             threads,
@@ -109,7 +120,7 @@ impl Tracer {
         for raw in raw_stacks {
             // One that joined since the processes were looked at has its stacks in the next snapshot.
             let Some((traced, place)) = self.targets.get(&raw.target).zip(places.get(&raw.target)) else { continue };
-            processes[place.0 as usize].totals.add(&raw.totals);
+            add(&mut processes[place.0 as usize], raw.domain, &raw.totals);
             let mut stats = located(traced, raw);
             stats.stack = Arc::new(Stack { process: Some(*place), ..Arc::unwrap_or_clone(stats.stack) });
             stacks.push(stats);
@@ -139,7 +150,7 @@ impl Tracer {
     }
 
     fn overhead(&self, counters: &Counters, duration: Duration) -> Overhead {
-        let hits = [Counter::HitsEntry, Counter::HitsReturn, Counter::HitsFree].map(|hit| counters.get(hit));
+        let hits = HITS.map(|hit| counters.get(hit));
         let hits: u64 = hits.iter().sum();
         Overhead {
             hits,
@@ -192,7 +203,12 @@ impl Tracer {
         let silent = (self.is_told_as_many() && silent > 0)
             .then(|| format!("in {silent} processes no allocator was found: they are not traced"));
         let notes = self.notes.iter().chain(&self.files.files.problems).cloned();
-        notes.chain(paused).chain(everyone).chain(grouped).chain(silent).collect()
+        let unmapped = (self.mappings.is_some() && !self.has_mapping_sites()).then(|| {
+            "no function that maps memory was found: mappings are not seen (programs in Go, and static ones without \
+             symbols, call the kernel themselves)"
+                .to_owned()
+        });
+        notes.chain(paused).chain(everyone).chain(grouped).chain(silent).chain(unmapped).collect()
     }
 
     /// Living processes none of whose files defines an allocator.
@@ -214,9 +230,13 @@ impl Tracer {
         }
     }
 
-    /// Whether any allocator function is probed.
+    /// Whether any allocator function is probed, or one that maps memory, where these are followed.
     pub fn has_sites(&self) -> bool {
-        self.attached.iter().any(|id| !self.files.facts(*id).bindings.is_empty())
+        self.attached.iter().any(|id| self.files.has_sites(*id))
+    }
+
+    fn has_mapping_sites(&self) -> bool {
+        self.attached.iter().any(|id| !self.files.facts(*id).mappings.is_empty())
     }
 
     /// The error for an allocator described in a module that is not mapped.
@@ -238,6 +258,10 @@ impl Tracer {
         !self.is_paused() && self.main().is_some_and(|traced| traced.r_state(&self.files).is_some())
     }
 }
+
+/// Counters of traps that the targets take.
+const HITS: [Counter; 5] =
+    [Counter::HitsEntry, Counter::HitsReturn, Counter::HitsFree, Counter::HitsMapping, Counter::HitsMappingReturn];
 
 /// Probe time by CPU time; both are estimates, so the share is kept within 0–1.
 fn share(probe_seconds: f64, cpu_seconds: f64) -> f64 {

@@ -90,9 +90,9 @@ impl Traced {
         })
     }
 
-    /// Whether any of its files defines an allocator that is probed.
+    /// Whether any of its files defines functions that are probed.
     pub(super) fn has_sites(&self, files: &TracedFiles) -> bool {
-        self.mapped.iter().any(|id| !files.facts(*id).bindings.is_empty())
+        self.mapped.iter().any(|id| files.has_sites(*id))
     }
 
     /// The error that says which of its files were looked at in vain.

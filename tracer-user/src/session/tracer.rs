@@ -2,16 +2,17 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
-use super::{archive::Archive, error::TraceError, files::TracedFiles, traced::Traced};
+use super::{archive::Archive, error::TraceError, files::TracedFiles, ranges::LiveRanges, traced::Traced};
 use crate::{
     bpf::{Kernel, Notices, Reach, TargetNumber, TrapCost, monotonic_ns},
     options::Placement,
     scope::{Selection, containers::ContainerNames},
     snapshot::ModuleId,
-    target::{Files, Process},
+    target::{Files, Process, Root},
 };
 
 /// Whose process it is.
@@ -26,6 +27,8 @@ pub enum Origin {
 /// The processes of a scope being traced.
 pub struct Tracer {
     pub(super) kernel: Kernel,
+    /// Where the domain `mmap` is followed.
+    pub(super) mappings: Option<LiveRanges>,
     pub(super) files: TracedFiles,
     /// Those that are counted, and those that have ended and are not archived yet.
     pub(super) targets: BTreeMap<TargetNumber, Traced>,
@@ -92,10 +95,18 @@ impl Tracer {
             traced.cpu_seconds_before = traced.process.as_ref().and_then(|process| process.cpu_seconds());
         }
         self.kernel.counting(true);
+        self.targets.values().for_each(|traced| self.know_break(traced));
         match (&self.main, &self.selection) {
             (Some(main), _) => log::info!("tracing pid {}", main.pid),
             (None, Some(selection)) => log::info!("tracing {selection}: {} processes", self.targets.len()),
             (None, None) => log::info!("tracing {} processes", self.targets.len()),
+        }
+    }
+
+    /// Where the data segment of a process ends, unless its calls or its parent's have told.
+    pub(super) fn know_break(&self, traced: &Traced) {
+        if let Some(mappings) = &self.mappings {
+            mappings.know_break(traced.serial, traced.stats.pid);
         }
     }
 
@@ -151,6 +162,11 @@ impl Tracer {
         Duration::from_nanos(at_ns.saturating_sub(self.began_at_ns))
     }
 
+    /// Number of probes, each of which takes its time to be taken away.
+    pub(super) fn n_probes(&self) -> usize {
+        if self.is_paused() { 0 } else { self.kernel.n_probes() }
+    }
+
     /// Takes the probes away, in a thread of its own: the kernel takes them one after the other and waits for a grace period
     /// each time (0.1 s a probe on 6.18); `when_gone` then runs in that thread. What remains keeps the files open, so that
     /// they can still be named.
@@ -164,6 +180,11 @@ impl Tracer {
             when_gone();
         };
         (files.files, std::thread::spawn(detach))
+    }
+
+    /// The targets' roots that are not ours.
+    pub fn roots(&self) -> &[Arc<Root>] {
+        self.files.files.roots()
     }
 
     /// Adds a note to all later snapshots, once.

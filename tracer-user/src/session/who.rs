@@ -1,4 +1,4 @@
-//! Who a process is: what snapshots tell of it beside figures, and what containers are called.
+//! Who a process is: what snapshots tell of it beside figures.
 
 use crate::{
     scope::{Facts, containers::ContainerNames},
@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// What `/proc` tells of a process, as snapshots carry it.
-pub(super) fn stats(facts: &Facts, containers: &mut ContainerNames) -> ProcessStats {
+pub(super) fn stats_of(facts: &Facts, containers: &mut ContainerNames) -> ProcessStats {
     ProcessStats {
         pid: facts.pid,
         pid_inside: (facts.pid_inside != facts.pid).then_some(facts.pid_inside),
@@ -14,29 +14,25 @@ pub(super) fn stats(facts: &Facts, containers: &mut ContainerNames) -> ProcessSt
         comm: facts.comm.clone(),
         exe: facts.exe.clone(),
         user: facts.user.clone().unwrap_or_else(|| facts.uid.to_string()),
-        container: facts
-            .cgroup
-            .as_deref()
-            .and_then(|group| containers.of(group))
-            .map(|container| container.label().to_owned()),
+        container: facts.cgroup.as_deref().and_then(|group| containers.of(group)).map(|it| it.label().to_owned()),
         cgroup: facts.cgroup.clone(),
         ..ProcessStats::default()
     }
 }
 
-/// What is left to tell of a process that had ended before it could be looked at: it was forked from `parent`, if that is known.
-pub(super) fn stats_of_ended(pid: u32, parent: Option<&ProcessStats>) -> ProcessStats {
-    let unknown = ProcessStats { pid, comm: "(ended)".to_owned(), ..ProcessStats::default() };
-    parent.map_or(unknown, |parent| ProcessStats {
-        pid,
-        pid_inside: None,
-        parent_pid: Some(parent.pid),
-        comm: parent.comm.clone(),
-        exe: parent.exe.clone(),
-        user: parent.user.clone(),
-        container: parent.container.clone(),
-        cgroup: parent.cgroup.clone(),
-        ..ProcessStats::default()
+/// What is left to tell of a process that had ended before it could be looked at: its name, as the kernel side has it, and what it
+/// had in common with the process that forked it, or that became it by exec.
+pub(super) fn stats_of_ended(pid: u32, comm: &[u8], origin: Option<&ProcessStats>) -> ProcessStats {
+    let comm = comm.split(|byte| *byte == 0).next().unwrap_or_default();
+    let comm = String::from_utf8_lossy(comm).into_owned();
+    let unknown = ProcessStats { pid, comm, ..ProcessStats::default() };
+    origin.map_or(unknown.clone(), |origin| ProcessStats {
+        parent_pid: if origin.pid == pid { origin.parent_pid } else { Some(origin.pid) },
+        exe: if origin.comm == unknown.comm { origin.exe.clone() } else { None },
+        user: origin.user.clone(),
+        container: origin.container.clone(),
+        cgroup: origin.cgroup.clone(),
+        ..unknown
     })
 }
 

@@ -15,6 +15,10 @@ pub const LOSSES: &[Counter] = &[
     Counter::MissedFrees,
     Counter::OutUnreadable,
     Counter::EventsLost,
+    Counter::MappingsLost,
+    Counter::MappingReturnsLost,
+    Counter::UnmapsMissed,
+    Counter::RunsMissed,
 ];
 
 /// Counters that are a loss when every block was seen from the start, and ordinary after an attach.

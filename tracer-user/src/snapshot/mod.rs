@@ -1,9 +1,11 @@
 //! A snapshot: all totals, stacks, modules and counters of a target at one moment. Addresses, not names.
 
+mod domains;
 mod losses;
 mod model;
 mod owner;
 
+pub use domains::Domains;
 pub use losses::{LOSSES, LOSSES_FROM_START};
 pub use model::{
     AgeCell, Counters, Domain, Frame, MappedBytes, Module, ModuleId, ModuleKind, ModuleMapping, Overhead, ProcessEnd,

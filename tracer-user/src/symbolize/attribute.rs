@@ -88,6 +88,7 @@ const RULES: &[Rule] = &[
     rule(On::Function, "{malloc,calloc,realloc,reallocarray,free,posix_memalign,memalign,aligned_alloc,valloc,pvalloc,strdup,strndup,asprintf,vasprintf}", Part::Allocator, "malloc"),
     rule(On::Function, "__libc_{malloc,calloc,realloc,memalign,free}", Part::Allocator, "__libc_malloc"),
     rule(On::Function, "{je,tc,mi}_{malloc,calloc,realloc,memalign,aligned_alloc,new,newarray}", Part::Allocator, "mi_malloc"),
+    rule(On::Function, "{,__}{mmap,mmap64,mremap,brk,sbrk}", Part::Allocator, "__sbrk"),
 
     // Wrappers that abort or count: GNU, BSD and everyone's own.
     rule(On::Function, "{,do_}x{malloc,calloc,realloc,zalloc,mallocz,mallocarray,reallocarray,memdup,memdup0,memdupz,strdup,strndup,asprintf,vasprintf}", Part::Wrapper, "xmalloc"),

@@ -13,6 +13,8 @@ use std::{
 
 use object::{Object, ObjectSection, ReadCache};
 
+use crate::target::Root;
+
 /// Longest build id that is looked up (GNU ld writes 20 bytes, lld at most 32).
 const MAX_BUILD_ID_BYTES: usize = 64;
 /// Largest debug file whose checksum is computed. Chromium's, the largest known, is about 4 GiB.
@@ -50,13 +52,30 @@ impl ElfFacts {
     }
 }
 
+/// Where distributions keep debug files.
+pub const USUAL_ROOT: &str = "/usr/lib/debug";
+
 /// Opens the debug file of the ELF file that is mapped from `path`, if one of the candidates is really its debug file.
 pub fn find(path: &Path, facts: &ElfFacts, roots: &[PathBuf]) -> Option<(File, ElfFacts)> {
+    find_by(path, facts, roots, &open_regular)
+}
+
+/// Likewise, among the files that a target with another root sees.
+pub fn find_within(path: &Path, facts: &ElfFacts, root: &Root) -> Option<(File, ElfFacts)> {
+    find_by(path, facts, &[PathBuf::from(USUAL_ROOT)], &|candidate| root.open_regular(candidate))
+}
+
+fn find_by(
+    path: &Path,
+    facts: &ElfFacts,
+    roots: &[PathBuf],
+    open: &dyn Fn(&Path) -> io::Result<File>,
+) -> Option<(File, ElfFacts)> {
     let by_build_id = facts.build_id.iter().flat_map(|id| build_id_candidates(id, roots));
     let by_link = facts.debug_link.iter().flat_map(|(name, _)| link_candidates(path, name, roots));
     let by_path = facts.build_id.iter().flat_map(|_| path_candidates(path, roots));
     by_build_id.chain(by_link).chain(by_path).find_map(|candidate| {
-        let file = open_regular(&candidate).ok()?;
+        let file = open(&candidate).ok()?;
         let found = ElfFacts::read(&file).ok()?;
         belongs(&file, &found, facts).then_some((file, found))
     })

@@ -21,7 +21,10 @@ use super::{
     debug_file::{self, ElfFacts},
     name::{FrameName, Names, NoSymbol},
 };
-use crate::snapshot::{Module, ModuleId, ModuleKind, Snapshot};
+use crate::{
+    snapshot::{Module, ModuleId, ModuleKind, Snapshot},
+    target::Root,
+};
 
 /// Longest function name or path kept of one frame, in bytes: mangled names can unfold to megabytes.
 const MAX_NAME_BYTES: usize = 8 * 1024;
@@ -42,7 +45,7 @@ pub struct SymbolizeOptions {
 
 impl Default for SymbolizeOptions {
     fn default() -> Self {
-        Self { debug_roots: vec![PathBuf::from("/usr/lib/debug")], only_by_build_id: false }
+        Self { debug_roots: vec![PathBuf::from(debug_file::USUAL_ROOT)], only_by_build_id: false }
     }
 }
 
@@ -61,6 +64,8 @@ pub struct Progress<'a> {
 /// only its new addresses and a target that ended can still be named.
 pub struct Symbolizer {
     options: SymbolizeOptions,
+    /// Roots of targets, where debug files are looked for first: a file that bears the build id is the right one wherever it is.
+    target_roots: Vec<Arc<Root>>,
     blaze: blaze::Symbolizer,
     modules: HashMap<ModuleKey, NamedModule>,
     strings: Interner,
@@ -88,7 +93,12 @@ impl Symbolizer {
         // The files are ours: each is opened once and reached by its descriptor, so blazesym never needs to look again.
         // Without directories it also follows no links of its own but to a file's neighbours.
         let blaze = blaze::Symbolizer::builder().enable_auto_reload(false).set_debug_dirs(Some(NO_DIRECTORIES)).build();
-        Self { options, blaze, modules: HashMap::new(), strings: Interner::default() }
+        Self { options, target_roots: Vec::new(), blaze, modules: HashMap::new(), strings: Interner::default() }
+    }
+
+    /// Looks for debug files in these targets' roots too. Modules whose files were opened before keep what was found then.
+    pub fn look_in(&mut self, roots: &[Arc<Root>]) {
+        self.target_roots = roots.to_vec();
     }
 
     /// The names of all frames of `snapshot`. `progress` is called before each module whose files must be read.
@@ -120,10 +130,10 @@ impl Symbolizer {
         for (done, (id, vaddrs)) in wanted.into_iter().enumerate() {
             let Some(module) = modules.get(id.0 as usize) else { continue };
             let key = (module.kind, module.path.clone(), module.open_path.clone(), module.build_id.clone());
-            let known = self
-                .modules
-                .entry(key)
-                .or_insert_with(|| NamedModule { files: open(module, &self.options), names: HashMap::new() });
+            let known = self.modules.entry(key).or_insert_with(|| NamedModule {
+                files: open(module, &self.options, &self.target_roots),
+                names: HashMap::new(),
+            });
             let new: Vec<u64> = vaddrs.iter().filter(|v| !known.names.contains_key(v)).map(|v| v.0).collect();
             if !new.is_empty() {
                 progress(Progress { module: Some(&module.path), done, total });
@@ -151,24 +161,27 @@ impl Default for Symbolizer {
 }
 
 /// Opens a module's file and its debug file.
-fn open(module: &Module, options: &SymbolizeOptions) -> Result<Files, NoSymbol> {
+fn open(module: &Module, options: &SymbolizeOptions, target_roots: &[Arc<Root>]) -> Result<Files, NoSymbol> {
     if module.kind == ModuleKind::Generated {
         return Err(NoSymbol::GeneratedCode);
     }
-    let roots = &options.debug_roots;
+    let find_debug = |facts: &ElfFacts| {
+        let in_targets = target_roots.iter().find_map(|root| debug_file::find_within(&module.path, facts, root));
+        in_targets.or_else(|| debug_file::find(&module.path, facts, &options.debug_roots))
+    };
     let with_dwarf = |(file, facts): (File, ElfFacts)| {
         let dwarf = Dwarf::of(&facts, &file);
         (file, dwarf)
     };
     match open_main(module, options) {
         Ok((main, facts)) => {
-            let debug = if facts.has_dwarf { None } else { debug_file::find(&module.path, &facts, roots) };
+            let debug = if facts.has_dwarf { None } else { find_debug(&facts) };
             Ok(Files { main: Some(with_dwarf((main, facts))), debug: debug.map(with_dwarf) })
         }
         // A debug file that bears the build id is as good, wherever the module's own file is.
         Err(reason) => {
             let facts = ElfFacts { build_id: module.build_id.clone(), ..ElfFacts::default() };
-            let debug = debug_file::find(&module.path, &facts, roots).ok_or(reason)?;
+            let debug = find_debug(&facts).ok_or(reason)?;
             Ok(Files { main: None, debug: Some(with_dwarf(debug)) })
         }
     }

@@ -12,7 +12,11 @@ use std::{
 use object::{Object as _, ObjectSegment as _, SegmentFlags, elf::PF_X};
 use tracer_common::addr::{FileOffset, FileVaddr};
 
-use super::{Process, maps::MapEntry};
+use super::{
+    Process,
+    maps::MapEntry,
+    root::{Root, Roots},
+};
 use crate::snapshot::{Module, ModuleId, ModuleKind, ModuleMapping};
 
 /// Largest file whose bytes are read for its unwind information and symbols: 2 GiB.
@@ -46,6 +50,8 @@ pub struct LoadedModule {
     key: FileKey,
     /// Keeps `open_path` valid.
     file: Option<fs::File>,
+    /// The root of the file system that it was seen in, where that is not ours.
+    pub root: Option<Arc<Root>>,
     /// Where its code lies in the file and in memory.
     segments: Vec<ExecutableSegment>,
 }
@@ -86,6 +92,39 @@ impl LoadedModule {
         entry.start.0.wrapping_sub(vaddr)
     }
 
+    /// What is the same of one file wherever an overlay shows it; `None`: there is no file.
+    ///
+    /// An overlay has a device of its own and the inode number of the layer below, in the lower half where that file system's
+    /// numbers are marked by layer (Documentation/filesystems/overlayfs.rst, "xino").
+    fn likeness(&self) -> Option<Likeness<'_>> {
+        use std::os::unix::fs::MetadataExt as _;
+        let file = self.file.as_ref().filter(|_| self.module.kind == ModuleKind::File)?;
+        let of = file.metadata().ok()?;
+        Some(Likeness {
+            size_bytes: of.size(),
+            inode: of.ino() as u32,
+            changed_at: (of.mtime(), of.mtime_nsec()),
+            build_id: self.module.build_id.as_deref(),
+        })
+    }
+
+    /// Whether a breakpoint lies at this place of the file in every address space that maps it now: the kernel puts those that
+    /// are for everyone into our own mapping too.
+    ///
+    /// # Errors
+    /// The file may not be mapped.
+    fn has_breakpoint(&self, offset: FileOffset) -> io::Result<bool> {
+        use std::os::unix::fs::FileExt as _;
+        let Some(file) = &self.file else { return Ok(false) };
+        let page = offset.0 & !(PAGE_BYTES - 1);
+        let mapping = ExecutablePage::of(file, page)?;
+        let (mut mapped, mut written) = ([0], [0]);
+        // By a system call: where the file is cut short meanwhile, that fails, while an access would end this process.
+        fs::File::open("/proc/self/mem")?.read_exact_at(&mut mapped, mapping.0 as u64 + (offset.0 - page))?;
+        file.read_exact_at(&mut written, offset.0)?;
+        Ok(mapped != written)
+    }
+
     /// What the row tables know the file by where it has no build id: device and inode.
     pub fn identity(&self) -> Vec<u8> {
         match &self.module.build_id {
@@ -95,6 +134,17 @@ impl LoadedModule {
     }
 }
 
+/// What an overlay shows of a file as the layer below has it.
+#[derive(Debug, PartialEq, Eq)]
+struct Likeness<'f> {
+    size_bytes: u64,
+    /// The lower half.
+    inode: u32,
+    /// Seconds and ns since 1970.
+    changed_at: (i64, i64),
+    build_id: Option<&'f [u8]>,
+}
+
 /// All files that were seen so far. A file stays known after it is unmapped: stacks still refer to it.
 #[derive(Debug, Default)]
 pub struct Files {
@@ -102,6 +152,7 @@ pub struct Files {
     by_key: HashMap<FileKey, ModuleId>,
     /// What went wrong with some file, once each.
     pub problems: Vec<String>,
+    roots: Roots,
 }
 
 impl Files {
@@ -132,6 +183,26 @@ impl Files {
         }
     }
 
+    /// The file among `probed` that this one is in truth, shown by another overlay: a probe that is for everyone and lies at
+    /// `offset` of the one lies in the other. `None` for `offset`: there are no probes yet to tell by.
+    pub fn twin(
+        &self,
+        id: ModuleId,
+        offset: Option<FileOffset>,
+        probed: impl Iterator<Item = ModuleId>,
+    ) -> Option<ModuleId> {
+        let loaded = self.get(id);
+        let likeness = loaded.likeness()?;
+        let mut alike = probed.filter(|other| *other != id && self.get(*other).likeness().as_ref() == Some(&likeness));
+        // Where it cannot be mapped, that it is alike in all of this must do.
+        alike.next().filter(|_| offset.is_none_or(|offset| loaded.has_breakpoint(offset).unwrap_or(true)))
+    }
+
+    /// The targets' roots that are not ours.
+    pub fn roots(&self) -> &[Arc<Root>] {
+        self.roots.all()
+    }
+
     fn add(&mut self, process: &Process, key: FileKey, entry: &MapEntry) -> ModuleId {
         let (kind, file) = match &key {
             FileKey::Generated => (ModuleKind::Generated, Ok(None)),
@@ -151,7 +222,8 @@ impl Files {
         let module = Module { kind, path, open_path, deleted: entry.deleted, build_id, mappings: Vec::new() };
         let id = ModuleId(self.all.len() as u32);
         let segments = file.as_ref().map(executable_segments).unwrap_or_default();
-        self.all.push(LoadedModule { id, module: Arc::new(module), key: key.clone(), file, segments });
+        let root = self.roots.of(process.pid);
+        self.all.push(LoadedModule { id, module: Arc::new(module), key: key.clone(), file, root, segments });
         self.by_key.insert(key, id);
         id
     }
@@ -175,10 +247,31 @@ fn open_mapped(pid: u32, entry: &MapEntry) -> io::Result<fs::File> {
     let link = format!("/proc/{pid}/map_files/{:x}-{:x}", entry.start, entry.end);
     fs::File::open(link).or_else(|denied| {
         use std::os::unix::fs::MetadataExt as _;
-        let relative = entry.path.strip_prefix("/").unwrap_or(&entry.path);
-        let file = fs::File::open(Path::new(&format!("/proc/{pid}/root")).join(relative))?;
+        let file = Root::at(Path::new(&format!("/proc/{pid}/root")))?.open_regular(&entry.path)?;
         if file.metadata()?.ino() == entry.inode { Ok(file) } else { Err(denied) }
     })
+}
+
+/// A page of a file, mapped as programs map their code (private and executable: what is shared or only read gets no breakpoint,
+/// `valid_vma`, kernel/events/uprobes.c).
+struct ExecutablePage(*mut libc::c_void);
+
+impl ExecutablePage {
+    fn of(file: &fs::File, offset: u64) -> io::Result<Self> {
+        let (rights, length) = (libc::PROT_READ | libc::PROT_EXEC, PAGE_BYTES as usize);
+        let offset = i64::try_from(offset).map_err(io::Error::other)?;
+        // SAFETY: a new mapping at a place of the kernel's choice; the result is checked.
+        let page =
+            unsafe { libc::mmap(std::ptr::null_mut(), length, rights, libc::MAP_PRIVATE, file.as_raw_fd(), offset) };
+        if page == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self(page)) }
+    }
+}
+
+impl Drop for ExecutablePage {
+    fn drop(&mut self) {
+        // SAFETY: a mapping of one page that nothing else refers to.
+        unsafe { libc::munmap(self.0, PAGE_BYTES as usize) };
+    }
 }
 
 /// Copies the vdso out of the target's memory into an unnamed file, so that names and rows are read as from any module.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     recording::{Recording, Trigger, Which},
-    snapshot::{Snapshot, TargetInfo},
+    snapshot::{Domains, Snapshot, TargetInfo},
     symbolize::Attribution,
 };
 
@@ -69,7 +69,7 @@ pub fn check(
     attribution: &Attribution,
 ) -> Result<Outcome, CheckError> {
     let Subject { recording, which } = subject;
-    let snapshot = recording.snapshot(which);
+    let snapshot = recording.snapshot(which).of_domains(Domains::Heap);
     let sites = Sites::of(&snapshot, &recording.names, attribution);
     let mut judge = Judge {
         budgets,
@@ -97,13 +97,13 @@ pub fn check(
     }
     if let Some(limit) = budgets.max_site_growth {
         let first = first_of_program(recording, which).ok_or(CheckError::NoEarlierSnapshot(which))?;
-        let first = recording.snapshot(Which::Index(first));
+        let first = recording.snapshot(Which::Index(first)).of_domains(Domains::Heap);
         let first = Sites::of(&first, &recording.names, attribution);
         judge.growth_of_sites(Budget::SiteGrowth, limit, &Sites::pairs_within(&first, &sites));
     }
     if let Some(limit) = budgets.max_growth {
         let baseline = baseline.ok_or(CheckError::NoBaseline)?;
-        let before = baseline.recording.snapshot(baseline.which);
+        let before = baseline.recording.snapshot(baseline.which).of_domains(Domains::Heap);
         judge.baseline_doubts = doubts(&baseline, &before);
         let sites_before = Sites::of(&before, &baseline.recording.names, attribution);
         let pairs = Sites::pairs_across(&sites_before, &sites);

@@ -2,7 +2,6 @@
 //! return address the two agree, or nothing was derived.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     time::Instant,
@@ -28,9 +27,6 @@ struct Outcome {
     not_comparable: u64,
     none: u64,
     wrong: Vec<String>,
-    /// Calls with nothing derived, by function.
-    none_in: BTreeMap<u64, u64>,
-    why: BTreeMap<String, u64>,
 }
 
 fn library(name: &str) -> Option<PathBuf> {
@@ -67,21 +63,11 @@ fn compare(path: &Path) -> Outcome {
                     Some(false) => outcome.wrong.push(format!("{at:#x}: {derived:?}, in truth {rule:?}")),
                     None => outcome.not_comparable += 1,
                 },
-                _ => {
-                    let why = match found.instructions.get(&at) {
-                        None => "not reached".to_owned(),
-                        Some(step) if !found.counts(step) => "misunderstood".to_owned(),
-                        Some(step) => format!("{:?}", step.frame),
-                    };
-                    *outcome.why.entry(why).or_default() += 1;
-                    outcome.none += 1;
-                    *outcome.none_in.entry(function.start).or_default() += 1;
-                }
+                _ => outcome.none += 1,
             }
         }
     }
     let share = outcome.agree as f64 / outcome.calls as f64;
-    println!("{:#?}", outcome.why);
     println!(
         "{}: {} calls, {} agree ({:.2} %), {} without a rule, {} not comparable, {} wrong; {took:?}",
         path.display(),
@@ -120,25 +106,27 @@ fn agrees(frame: &Frame, derived: UnwindRule, truth: UnwindRule) -> Option<bool>
 fn check(name: &str, min_share: f64) {
     let Some(path) = library(name) else { return };
     let outcome = compare(&path);
-    let mut none: Vec<_> = outcome.none_in.iter().collect();
-    none.sort_by_key(|(_, calls)| std::cmp::Reverse(**calls));
-    println!("{:x?}", &none[..none.len().min(30)]);
     assert!(outcome.wrong.is_empty(), "{}: {:#?}", outcome.wrong.len(), &outcome.wrong[..outcome.wrong.len().min(30)]);
     assert!(outcome.calls > 1000, "nothing was compared");
     let share = outcome.agree as f64 / outcome.calls as f64;
     assert!(share >= min_share, "{share}");
 }
 
+/// Measured on Debian 12 (glibc 2.36, stripped): 88.1 % of 13 305 calls agree, 11.9 % have no rule (three quarters of these are
+/// in functions that only tables of pointers or of computed jumps lead to), none is wrong.
 #[test]
 fn derived_rules_are_right_or_missing_in_libc() {
     check("libc.so.6", 0.87);
 }
 
+/// Measured on Debian 12: 74.4 % of 19 185 calls agree, none is wrong. Handlers of exceptions, which no jump leads to, are most of
+/// the rest.
 #[test]
 fn derived_rules_are_right_or_missing_in_libstdcxx() {
     check("libstdc++.so.6", 0.73);
 }
 
+/// Measured on Debian 12: 96.2 % of 50 670 calls agree, none is wrong.
 #[test]
 fn derived_rules_are_right_or_missing_in_libcrypto() {
     check("libcrypto.so.3", 0.95);

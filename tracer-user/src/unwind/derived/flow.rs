@@ -435,8 +435,8 @@ impl<'a> Follower<'a> {
             }
             _ => {}
         }
-        if self.code.entries.is_linkage(instruction.ip()) {
-            // Until the symbol is bound, its slot leads back here.
+        if self.code.entries.is_linkage(instruction.ip()) && state.is_as_called() {
+            // Until the symbol is bound, a stub's slot leads back here.
             self.arrive(instruction.next_ip(), state, function, Way::Straight);
         }
         if self.code.entries.is_noreturn_slot(instruction) {

@@ -15,6 +15,8 @@ mod entries;
 mod execute;
 mod flow;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
@@ -54,14 +56,15 @@ fn follow(code: &Code<'_>, start: Option<u64>) -> Found {
     let nothing = Found::default();
     let functions = code.entries.functions.iter().copied();
     let (mut found, mut steps) = Follower::new(code, &nothing, MAX_STEPS).functions(functions, start);
-    let mut tried = 0;
     let mut candidates = code.entries.pointed_to.clone();
-    while !candidates.is_empty() && tried < MAX_CANDIDATES {
-        candidates.append(&mut found.taken);
+    candidates.append(&mut found.taken);
+    let mut left = MAX_CANDIDATES;
+    while !candidates.is_empty() && left > 0 {
         candidates.sort_unstable();
         candidates.dedup();
-        candidates.truncate(MAX_CANDIDATES - tried);
-        tried += candidates.len();
+        candidates.retain(|candidate| code.is_bare(*candidate));
+        candidates.truncate(left);
+        left -= candidates.len();
         follow_candidates(code, &mut found, &candidates, &mut steps);
         candidates = std::mem::take(&mut found.taken);
     }

@@ -1,0 +1,513 @@
+//! Many processes in one session: each has its own figures, exact and apart from those of all others, whatever it is and however it
+//! ends.
+//!
+//! The figures are those of the last snapshot of a recording. Of each process: made = live + freed + lost.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use memtrace_tests::{
+    Program, clean,
+    process::{Target, Tracing, check_code_is_as_in_files},
+    recording,
+};
+use tempfile::TempDir;
+use tracer_common::counters::Counter;
+use tracer_user::{
+    recording::Which,
+    snapshot::{ProcessEnd, ProcessId, ProcessStats, Snapshot},
+};
+
+/// Held by tests that put probes into files for everyone, and by those that look at whether there are any.
+static EVERYONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    EVERYONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A tracer that records, with scopes of its own.
+struct Recorded {
+    tracing: Tracing,
+    scratch: TempDir,
+}
+
+impl Recorded {
+    fn start(arguments: &[&str]) -> Result<Self> {
+        let scratch = TempDir::new()?;
+        let file = scratch.path().join("session.mtb");
+        let file = file.to_string_lossy().into_owned();
+        let tracing = Tracing::start(&[arguments, &["--record", &file]].concat())?;
+        Ok(Self { tracing, scratch })
+    }
+
+    /// Waits until the tracer says that a process has joined.
+    fn await_process(&self, pid: u32) -> Result<()> {
+        self.tracing.await_log(&format!("pid {pid} joined")).map(|_| ())
+    }
+
+    /// Ends the session by a signal; the last snapshot.
+    fn end(self) -> Result<Snapshot> {
+        self.tracing.signal(libc::SIGINT)?;
+        self.outlive()
+    }
+
+    /// Waits for the session to end by itself; the last snapshot.
+    fn outlive(self) -> Result<Snapshot> {
+        let output = self.tracing.finish()?;
+        ensure!(output.status.success(), "{}: {}", output.status, output.stderr);
+        let recording = recording(&self.scratch.path().join("session.mtb"))?;
+        ensure!(!recording.snapshots.is_empty(), "no snapshot");
+        Ok(recording.snapshot(Which::Index(recording.snapshots.len() - 1)))
+    }
+}
+
+/// Holds that each process's stacks sum to its figures, and that the sums of all are those of the whole.
+fn check_sums(snapshot: &Snapshot) -> Result<()> {
+    let mut by_process: BTreeMap<ProcessId, (u64, u64, u64, u64)> = BTreeMap::new();
+    for stats in &snapshot.stacks {
+        let process = stats.stack.process.context("a stack without a process")?;
+        let sums = by_process.entry(process).or_default();
+        sums.0 += stats.totals.current_bytes;
+        sums.1 += stats.totals.allocated_bytes;
+        sums.2 += stats.totals.allocated_count;
+        sums.3 += stats.totals.freed_count;
+    }
+    let mut whole = (0, 0, 0, 0);
+    for (n, process) in snapshot.processes.iter().enumerate() {
+        let totals = process.totals;
+        let own = (totals.current_bytes, totals.allocated_bytes, totals.allocated_count, totals.freed_count);
+        let stacks = by_process.remove(&ProcessId(n as u32)).unwrap_or_default();
+        ensure!(own == stacks, "{process:?}: its stacks sum to {stacks:?}");
+        ensure!(totals.current_count == totals.allocated_count - totals.freed_count, "{totals:?}");
+        ensure!(totals.peak_bytes >= totals.current_bytes, "{totals:?}");
+        whole = (whole.0 + own.0, whole.1 + own.1, whole.2 + own.2, whole.3 + own.3);
+    }
+    ensure!(by_process.is_empty(), "stacks of processes that are not there: {by_process:?}");
+    let totals = snapshot.totals;
+    let sums = (totals.current_bytes, totals.allocated_bytes, totals.allocated_count, totals.freed_count);
+    ensure!(sums == whole, "{sums:?} in all, {whole:?} by processes");
+    Ok(())
+}
+
+/// The one process with this id.
+fn process(snapshot: &Snapshot, pid: u32) -> Result<&ProcessStats> {
+    let mut with_pid = snapshot.processes.iter().filter(|process| process.pid == pid);
+    let process = with_pid.next().with_context(|| format!("no process {pid}: {}", pids(snapshot)))?;
+    ensure!(with_pid.next().is_none(), "pid {pid} is there twice: {}", pids(snapshot));
+    Ok(process)
+}
+
+fn pids(snapshot: &Snapshot) -> String {
+    let told = |process: &ProcessStats| {
+        let totals = process.totals;
+        format!(
+            "{} {} {:?} {}/{}",
+            process.pid, process.comm, process.ended, totals.allocated_bytes, totals.allocated_count
+        )
+    };
+    snapshot.processes.iter().map(told).collect::<Vec<_>>().join("; ")
+}
+
+/// (allocated bytes, blocks), (freed blocks), lost.
+fn figures(process: &ProcessStats) -> (u64, u64, u64) {
+    (process.totals.allocated_bytes, process.totals.allocated_count, process.totals.freed_count)
+}
+
+fn has_lost_nothing(process: &ProcessStats) -> Result<()> {
+    let is_loss = |counter: &Counter| !matches!(counter, Counter::FreesInherited | Counter::Failed);
+    let lost: Vec<_> = process.counters.0.iter().filter(|(counter, n)| is_loss(counter) && **n > 0).collect();
+    ensure!(lost.is_empty(), "{} ({}) lost {lost:?}", process.pid, process.comm);
+    Ok(())
+}
+
+/// Without randomization two runs of one program get the same addresses for the same calls.
+#[test]
+fn two_processes_with_equal_addresses_are_apart_and_exact() -> Result<()> {
+    let program = Program::c("made_by_number").build()?;
+    let start = || Target::spawn(clean("setarch").args(["-R"]).arg(&program));
+    let (mut one, mut other) = (start()?, start()?);
+    let maps = |target: &Target| -> Result<Vec<String>> {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", target.pid()))?;
+        Ok(maps.lines().map(|line| line.split_once(' ').map_or(line, |(range, _)| range).to_owned()).collect())
+    };
+    ensure!(maps(&one)? == maps(&other)?, "their addresses are not equal");
+    let (a, b) = (one.pid().to_string(), other.pid().to_string());
+    let recorded = Recorded::start(&["--pid", &a, "--pid", &b])?;
+    for (target, steps) in [(&mut one, [100, -30, 7]), (&mut other, [50, -20, 500])] {
+        for n in steps {
+            target.say(&n.to_string())?;
+            ensure!(target.hear()? == "done");
+        }
+    }
+    let (_, _) = (one.end()?, other.end()?);
+    let snapshot = recorded.outlive()?;
+    check_sums(&snapshot)?;
+    let (first, second) = (process(&snapshot, a.parse()?)?, process(&snapshot, b.parse()?)?);
+    ensure!(figures(first) == (107 * 123, 107, 30), "{first:?}");
+    ensure!(figures(second) == (550 * 123, 550, 20), "{second:?}");
+    ensure!((first.totals.peak_count, second.totals.peak_count) == (100, 530), "each has its own peak");
+    for process in [first, second] {
+        has_lost_nothing(process)?;
+        ensure!(
+            process.comm == "made_by_number" && matches!(process.ended, Some((_, ProcessEnd::Exited))),
+            "{process:?}"
+        );
+    }
+    ensure!(snapshot.processes.len() == 2, "{}", pids(&snapshot));
+    Ok(())
+}
+
+/// `fork_frees.c` under one way of tracing it.
+fn fork_is_exact(options: &[&str], is_killed: bool) -> Result<()> {
+    let program = Program::c("fork_frees").build()?;
+    let arguments: &[&str] = if is_killed { &["hold"] } else { &[] };
+    let mut target = Target::start(&program, arguments)?;
+    let pid = target.pid().to_string();
+    let recorded = Recorded::start(&[&["--pid", &pid], options].concat())?;
+    target.go()?;
+    let said = target.hear()?;
+    let child: u32 = said.strip_prefix("child ").with_context(|| format!("it says `{said}`"))?.parse()?;
+    ensure!(target.hear()? == "parent");
+    if is_killed {
+        // SAFETY: a child of our own child, which holds it.
+        ensure!(unsafe { libc::kill(child as libc::pid_t, libc::SIGKILL) } == 0);
+    }
+    target.go()?;
+    ensure!(target.hear()? == "over");
+    target.end()?;
+    let snapshot = recorded.outlive()?;
+    check_sums(&snapshot)?;
+    let parent = process(&snapshot, pid.parse()?)?;
+    ensure!(figures(parent) == (100 * 123 + 5 * 55, 105, 30), "{parent:?}");
+    ensure!(parent.totals.current_bytes == 70 * 123 + 5 * 55, "{parent:?}");
+    let child = process(&snapshot, child)?;
+    ensure!((child.inherited_bytes, child.inherited_count) == (12_300, 100), "{child:?}");
+    ensure!(figures(child) == (770, 10, 2), "{child:?}");
+    ensure!(child.counters.get(Counter::FreesInherited) == 40, "{child:?}");
+    ensure!(child.parent_pid == Some(parent.pid) && matches!(child.ended, Some((_, ProcessEnd::Exited))), "{child:?}");
+    [parent, child].into_iter().try_for_each(has_lost_nothing)
+}
+
+#[test]
+fn parent_and_child_of_a_fork_free_their_own_blocks() -> Result<()> {
+    fork_is_exact(&["--follow-children"], false)
+}
+
+#[test]
+fn a_forks_child_is_exact_with_probes_for_everyone() -> Result<()> {
+    let _alone = alone();
+    fork_is_exact(&["--follow-children", "--from-first-allocation"], false)
+}
+
+#[test]
+fn a_child_that_is_killed_keeps_its_figures() -> Result<()> {
+    fork_is_exact(&["--follow-children"], true)
+}
+
+/// As `--pid` always was: a child that nobody asked for is none of its business.
+#[test]
+fn without_following_a_child_is_not_there() -> Result<()> {
+    let program = Program::c("fork_frees").build()?;
+    let mut target = Target::start::<&str>(&program, &[])?;
+    let recorded = Recorded::start(&["--pid", &target.pid().to_string()])?;
+    target.go()?;
+    ensure!(target.hear()?.starts_with("child ") && target.hear()? == "parent");
+    target.go()?;
+    ensure!(target.hear()? == "over");
+    target.end()?;
+    let snapshot = recorded.outlive()?;
+    ensure!(snapshot.processes.is_empty() && snapshot.scope.is_empty(), "{}", pids(&snapshot));
+    ensure!(snapshot.stacks.iter().all(|stats| stats.stack.process.is_none()));
+    ensure!((snapshot.totals.allocated_count, snapshot.totals.freed_count) == (105, 30), "{:?}", snapshot.totals);
+    Ok(())
+}
+
+/// The new program is a process of its own, under the same id.
+#[test]
+fn exec_in_a_thread_begins_a_new_program() -> Result<()> {
+    let program = Program::c("exec_in_thread").variant("threads", &["-pthread"]).build()?;
+    let mut target = Target::start::<&str>(&program, &[])?;
+    let pid = target.pid();
+    let recorded = Recorded::start(&["--pid", &pid.to_string(), "--follow-children"])?;
+    target.go()?;
+    ensure!(target.hear()? == "after");
+    target.end()?;
+    let snapshot = recorded.outlive()?;
+    check_sums(&snapshot)?;
+    let [before, after] = &snapshot.processes[..] else { anyhow::bail!("{}", pids(&snapshot)) };
+    ensure!((before.pid, after.pid) == (pid, pid));
+    ensure!(matches!(before.ended, Some((_, ProcessEnd::Exec))), "{before:?}");
+    ensure!(matches!(after.ended, Some((_, ProcessEnd::Exited))), "{after:?}");
+    // The thread library keeps a block of its own for the thread.
+    let of_sizes = |process: usize, sizes: &[u64]| -> u64 {
+        let own = snapshot.stacks.iter().filter(|stats| stats.stack.process == Some(ProcessId(process as u32)));
+        own.map(|stats| stats.totals)
+            .filter(|totals| sizes.iter().any(|size| totals.allocated_bytes == size * totals.allocated_count))
+            .map(|totals| totals.allocated_count)
+            .sum()
+    };
+    ensure!(of_sizes(0, &[123, 77]) == 23 && before.totals.allocated_count <= 24, "{before:?}");
+    ensure!(figures(after) == (7 * 51, 7, 0), "{after:?}");
+    [before, after].into_iter().try_for_each(has_lost_nothing)
+}
+
+/// A child that shares its parent's memory until its exec counts for its parent, and as a program of its own after it.
+#[test]
+fn what_vfork_and_posix_spawn_start_is_exact() -> Result<()> {
+    let program = Program::c("spawns").build()?;
+    let mut target = Target::start::<&str>(&program, &[])?;
+    let pid = target.pid();
+    let recorded = Recorded::start(&["--pid", &pid.to_string(), "--follow-children"])?;
+    target.go()?;
+    ensure!(target.hear()? == "done");
+    target.end()?;
+    let snapshot = recorded.outlive()?;
+    check_sums(&snapshot)?;
+    let parent = process(&snapshot, pid)?;
+    ensure!((parent.totals.current_bytes, parent.totals.current_count) == (10 * 123 + 4 * 51, 14), "{parent:?}");
+    has_lost_nothing(parent)?;
+    let children: Vec<_> = snapshot.processes.iter().filter(|process| process.pid != pid).collect();
+    ensure!(children.len() == 2, "{}", pids(&snapshot));
+    for child in children {
+        ensure!(figures(child) == (6 * 77, 6, 0), "{child:?}");
+        has_lost_nothing(child)?;
+    }
+    Ok(())
+}
+
+/// Starts a program under a given process id.
+fn start_as(pid: u32, program: &std::path::Path) -> Result<Option<Target>> {
+    fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).context("failed to choose the next process id")?;
+    let target = Target::start::<&str>(program, &[])?;
+    Ok(if target.pid() == pid { Some(target) } else { None })
+}
+
+#[test]
+fn a_process_id_that_is_used_again_is_another_process() -> Result<()> {
+    let _alone = alone();
+    let program = Program::c("made_by_number").variant("id_used_again", &[]).build()?;
+    let recorded = Recorded::start(&["--exe", &program.to_string_lossy()])?;
+    let mut first = Target::start::<&str>(&program, &[])?;
+    let pid = first.pid();
+    recorded.await_process(pid)?;
+    first.say("100")?;
+    ensure!(first.hear()? == "done");
+    first.end()?;
+    // Somebody else may be first to take the id.
+    let second = (0..100).find_map(|_| start_as(pid, &program).transpose()).context("the id was not to be had")?;
+    let mut second = second?;
+    recorded.await_process(pid)?;
+    second.say("7")?;
+    ensure!(second.hear()? == "done");
+    second.end()?;
+    let snapshot = recorded.end()?;
+    check_sums(&snapshot)?;
+    let with_pid: Vec<_> = snapshot.processes.iter().filter(|process| process.pid == pid).collect();
+    let [first, second] = with_pid[..] else { anyhow::bail!("{}", pids(&snapshot)) };
+    ensure!((figures(first), figures(second)) == ((12_300, 100, 0), (861, 7, 0)), "{}", pids(&snapshot));
+    ensure!(first.ended.is_some_and(|(at, _)| at <= second.joined_at), "{first:?} {second:?}");
+    Ok(())
+}
+
+/// `run` follows: a shell's programs are exact from their first allocation on, and it waits for none but its own child.
+#[test]
+fn what_a_program_starts_is_traced_from_its_first_allocation() -> Result<()> {
+    let program = Program::c("exact_blocks").build()?;
+    let scratch = TempDir::new()?;
+    let file = scratch.path().join("session.mtb").to_string_lossy().into_owned();
+    let script = format!("{0} 10 && {0} 20; exit 5", program.display());
+    let output = memtrace_tests::process::trace(&["run", "--record", &file, "--", "sh", "-c", &script])?;
+    ensure!(output.status.code() == Some(5), "{}: {}", output.status, output.stderr);
+    let recording = recording(scratch.path().join("session.mtb").as_path())?;
+    let snapshot = recording.snapshot(Which::Index(recording.snapshots.len() - 1));
+    check_sums(&snapshot)?;
+    ensure!(snapshot.from_start, "{}", pids(&snapshot));
+    let programs: Vec<_> = snapshot.processes.iter().filter(|process| process.comm == "exact_blocks").collect();
+    ensure!(programs.len() == 2, "{}", pids(&snapshot));
+    for process in &snapshot.processes {
+        has_lost_nothing(process)?;
+    }
+    ensure!(programs.iter().all(|process| process.from_start), "{programs:?}");
+    Ok(())
+}
+
+/// Breakpoints lie only where somebody asked for them: a process that shares the libraries of a target runs its files' own code.
+#[test]
+fn others_pay_nothing_unless_probes_are_for_everyone() -> Result<()> {
+    let _alone = alone();
+    let program = Program::c("made_by_number").build()?;
+    let (mut one, mut other, bystander) = (
+        Target::start::<&str>(&program, &[])?,
+        Target::start::<&str>(&program, &[])?,
+        Target::start::<&str>(&program, &[])?,
+    );
+    let (a, b) = (one.pid().to_string(), other.pid().to_string());
+    for scopes in [&["--pid", &a][..], &["--pid", &a, "--pid", &b], &["--pid", &a, "--follow-children"]] {
+        let recorded = Recorded::start(scopes)?;
+        ensure!(check_code_is_as_in_files(one.pid()).is_err(), "no probe is seen where there are some");
+        check_code_is_as_in_files(bystander.pid())?;
+        if scopes.len() == 4 {
+            ensure!(check_code_is_as_in_files(other.pid()).is_err(), "no probe is seen where there are some");
+        } else {
+            check_code_is_as_in_files(other.pid())?;
+        }
+        for target in [&mut one, &mut other] {
+            target.say("10")?;
+            ensure!(target.hear()? == "done");
+        }
+        let snapshot = recorded.end()?;
+        ensure!(snapshot.counters.get(Counter::HitsOutside) == 0, "{:?}", snapshot.counters);
+        check_code_is_as_in_files(one.pid())?;
+    }
+    let recorded = Recorded::start(&["--pid", &a, "--from-first-allocation"])?;
+    ensure!(check_code_is_as_in_files(bystander.pid()).is_err(), "probes for everyone are everywhere");
+    let snapshot = recorded.end()?;
+    ensure!(snapshot.notes.iter().any(|note| note.contains("pay a trap a call")), "{:?}", snapshot.notes);
+    check_code_is_as_in_files(bystander.pid())?;
+    Ok(())
+}
+
+/// Many short lives beside some that last 150 ms: no figure is wrong, and every one that lasts is there.
+fn short_lives_are_exact(arguments: &[&str]) -> Result<()> {
+    let _alone = alone();
+    let program = Program::c("short_lives").build()?;
+    let recorded = Recorded::start(&["--all"])?;
+    let mut target = Target::start(&program, arguments)?;
+    target.go()?;
+    let mut lasting = Vec::new();
+    let n_short: u64 = loop {
+        let said = target.hear()?;
+        match said.split_once(' ') {
+            Some(("long", pid)) => lasting.push(pid.parse::<u32>()?),
+            Some(("done", n)) => break n.parse()?,
+            _ => anyhow::bail!("it says `{said}`"),
+        }
+    };
+    target.end()?;
+    let snapshot = recorded.end()?;
+    check_sums(&snapshot)?;
+    let ours: Vec<_> = snapshot.processes.iter().filter(|process| process.comm.starts_with("short_lives")).collect();
+    for pid in &lasting {
+        let processes = ours.iter().filter(|process| process.pid == *pid && process.totals.allocated_count > 0);
+        let exact = processes.filter(|process| figures(process) == (5 * 41, 5, 2)).count();
+        ensure!(exact == 1, "{exact} lasting processes {pid} among {} of {}", ours.len(), snapshot.processes.len());
+    }
+    let is_ours = |id: ProcessId| snapshot.processes[id.0 as usize].comm.starts_with("short_lives");
+    let of_size: u64 = snapshot
+        .stacks
+        .iter()
+        .filter(|stats| stats.stack.process.is_some_and(is_ours))
+        .filter(|stats| stats.totals.allocated_bytes == 41 * stats.totals.allocated_count)
+        .map(|stats| stats.totals.allocated_count)
+        .sum();
+    let get = |counter| snapshot.counters.get(counter);
+    let made = 5 * (n_short + lasting.len() as u64);
+    println!(
+        "{n_short} short and {} lasting processes; {of_size} of {made} blocks; {} notices lost, {} processes without room; kernel {} MiB, tracer {} MiB",
+        lasting.len(),
+        get(Counter::EventsLost),
+        get(Counter::TargetsFull),
+        snapshot.overhead.kernel_map_bytes >> 20,
+        snapshot.overhead.rss_bytes >> 20
+    );
+    ensure!(of_size <= made, "{of_size} blocks, though {made} were made");
+    if get(Counter::TargetsFull) + get(Counter::StacksFull) + get(Counter::ThreadsFull) == 0 {
+        ensure!(of_size == made, "{of_size} of {made} blocks, and nothing is said to be lost");
+    }
+    ensure!(snapshot.overhead.rss_bytes < 512 << 20, "the tracer has {} bytes", snapshot.overhead.rss_bytes);
+    Ok(())
+}
+
+#[test]
+fn short_lives_beside_lasting_ones_are_all_seen() -> Result<()> {
+    short_lives_are_exact(&["400"])
+}
+
+#[test]
+#[ignore = "takes a minute: 12 000 processes, 200 a second"]
+fn a_minute_of_short_lives_is_seen_in_bounded_memory() -> Result<()> {
+    short_lives_are_exact(&["12000", "200"])
+}
+
+#[test]
+fn a_session_that_ends_leaves_no_probe_in_any_process() -> Result<()> {
+    let _alone = alone();
+    let program = Program::c("fork_frees").build()?;
+    let mut target = Target::start(&program, &["hold"])?;
+    let recorded = Recorded::start(&["--pid", &target.pid().to_string(), "--follow-children"])?;
+    target.go()?;
+    let said = target.hear()?;
+    let child: u32 = said.strip_prefix("child ").with_context(|| format!("it says `{said}`"))?.parse()?;
+    ensure!(target.hear()? == "parent");
+    ensure!(check_code_is_as_in_files(child).is_err(), "no probe is seen where there are some");
+    recorded.end()?;
+    check_code_is_as_in_files(target.pid())?;
+    check_code_is_as_in_files(child)?;
+    // SAFETY: a child of our own child, which holds it.
+    ensure!(unsafe { libc::kill(child as libc::pid_t, libc::SIGKILL) } == 0);
+    target.end()?;
+    Ok(())
+}
+
+#[test]
+fn a_scope_without_processes_waits_for_one() -> Result<()> {
+    let _alone = alone();
+    let program = Program::c("made_by_number").variant("awaited", &[]).build()?;
+    let recorded = Recorded::start(&["--exe", &program.to_string_lossy()])?;
+    recorded.tracing.await_log("waiting for a process of executable")?;
+    let mut target = Target::start::<&str>(&program, &[])?;
+    recorded.await_process(target.pid())?;
+    target.say("11")?;
+    ensure!(target.hear()? == "done");
+    let snapshot = recorded.end()?;
+    ensure!(figures(process(&snapshot, target.pid())?) == (11 * 123, 11, 0), "{}", pids(&snapshot));
+    Ok(())
+}
+
+/// Two overlays over one directory, each in a mount namespace of its own, as the containers of an image are, and the directory itself:
+/// the program is one file three times, and its calls count once each.
+#[test]
+fn a_file_that_overlays_share_is_probed_once() -> Result<()> {
+    let _alone = alone();
+    // Its allocator is its own: the C library is in it.
+    let program = Program::c("made_by_number").variant("overlaid", &["-static"]).build()?;
+    let scratch = TempDir::new()?;
+    let lower = scratch.path().join("lower");
+    fs::create_dir(&lower)?;
+    memtrace_tests::copy_program(&program, &lower.join("overlaid_once"))?;
+    let script = r#"
+        set -e
+        mount --make-rprivate /
+        mkdir "$1"
+        mount -t tmpfs memtrace-test "$1"
+        mkdir "$1/upper" "$1/work" "$1/shown"
+        mount -t overlay memtrace-test -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" "$1/shown"
+        exec "$1/shown/overlaid_once"
+    "#;
+    let overlaid = |name: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(scratch.path().join(name)).arg(&lower);
+        Target::spawn(&mut command)
+    };
+    let mut targets = [overlaid("one")?, overlaid("other")?, Target::start::<&str>(&lower.join("overlaid_once"), &[])?];
+    let recorded = Recorded::start(&["--comm", "overlaid_once"])?;
+    for (target, n) in targets.iter_mut().zip([100, 200, 300]) {
+        for n in [n, -50] {
+            target.say(&n.to_string())?;
+            ensure!(target.hear()? == "done");
+        }
+    }
+    let snapshot = recorded.end()?;
+    check_sums(&snapshot)?;
+    for (target, n) in targets.iter().zip([100, 200, 300]) {
+        let process = process(&snapshot, target.pid())?;
+        ensure!(figures(process) == (123 * n, n, 50), "{process:?}");
+        has_lost_nothing(process)?;
+    }
+    Ok(())
+}
