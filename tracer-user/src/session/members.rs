@@ -29,8 +29,11 @@ impl Tracer {
                 Notice::Joined { target, .. } => self.join(target, None, true),
                 Notice::Fork { parent, child: Some(child), .. } => self.join(child, parent, !became.contains(&child)),
                 Notice::Fork { child_tgid, .. } => self.join_by_facts(child_tgid),
-                Notice::Exec { tgid, old, new } => {
+                Notice::Exec { tgid, old, new, by_thread } => {
                     if let Some(new) = new {
+                        if by_thread && let Err(error) = self.renew_probes(tgid) {
+                            log::info!("{}", chain(&error));
+                        }
                         self.join(new, old, true);
                         self.becomes(tgid, old, new);
                     } else {
