@@ -275,8 +275,10 @@ impl Tracer {
 
     /// Containers that were started since, or again.
     pub(super) fn look_for_groups(&mut self) {
-        let Some(selection) = &mut self.selection else { return };
-        if !selection.look_again() {
+        let Some(selection) = self.selection.as_mut().filter(|selection| selection.goes_by_groups()) else { return };
+        selection.look_again();
+        let groups: Vec<u64> = selection.cgroups().iter().map(|group| group.id).collect();
+        if groups == self.groups {
             return;
         }
         let members = selection.processes();
