@@ -6,15 +6,15 @@
 use std::{
     fs,
     process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use memtrace_tests::{
-    Program, clean,
+    Program, TIME_OUT, clean,
     many::{Recorded, check_sums, figures, has_lost_nothing, pids, process},
     process::{Target, check_code_is_as_in_files},
-    recording,
+    recording, tracer,
 };
 use tempfile::TempDir;
 use tracer_common::counters::Counter;
@@ -418,4 +418,29 @@ fn a_file_that_overlays_share_is_probed_once() -> Result<()> {
         has_lost_nothing(process)?;
     }
     Ok(())
+}
+
+/// Programs of our own tree stand for moments while their files are read: when the session ends in the middle of that, they go on.
+#[test]
+fn a_session_that_ends_leaves_nothing_standing() -> Result<()> {
+    let program = Program::c("short_lives").build()?;
+    let mut command = clean(tracer()?);
+    let run = command.args(["run", "--quiet", "--duration", "300ms", "--"]).arg(&program).arg("2000");
+    // Its pipes are the program's too.
+    let mut target = Target::spawn(run)?;
+    target.go()?;
+    let (sender, done) = mpsc::channel();
+    let listener = std::thread::spawn(move || -> Result<()> {
+        let n_starts = loop {
+            let said = target.hear()?;
+            if let Some(n_starts) = said.strip_prefix("done ") {
+                break n_starts.parse::<u32>()?;
+            }
+        };
+        sender.send(n_starts).ok();
+        target.end().map(|_| ())
+    });
+    let n_starts = done.recv_timeout(TIME_OUT).context("something of what was started stands still")?;
+    ensure!(n_starts >= 2000, "{n_starts}");
+    listener.join().expect("the listener does not panic")
 }
