@@ -3,7 +3,12 @@
 //!
 //! The figures are those of the last snapshot of a recording. Of each process: made = live + freed + lost.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use memtrace_tests::{
@@ -17,6 +22,13 @@ use tracer_user::{
     recording::Which,
     snapshot::{ProcessEnd, ProcessId, ProcessStats, Snapshot},
 };
+
+/// Held by tests that put probes into files for everyone, and by those that look at whether there are any.
+static EVERYONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    EVERYONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A tracer that records, with scopes of its own.
 struct Recorded {
@@ -188,6 +200,7 @@ fn parent_and_child_of_a_fork_free_their_own_blocks() -> Result<()> {
 
 #[test]
 fn a_forks_child_is_exact_with_probes_for_everyone() -> Result<()> {
+    let _alone = alone();
     fork_is_exact(&["--follow-children", "--from-first-allocation"], false)
 }
 
@@ -276,6 +289,7 @@ fn start_as(pid: u32, program: &std::path::Path) -> Result<Option<Target>> {
 
 #[test]
 fn a_process_id_that_is_used_again_is_another_process() -> Result<()> {
+    let _alone = alone();
     let program = Program::c("made_by_number").variant("id_used_again", &[]).build()?;
     let recorded = Recorded::start(&["--exe", &program.to_string_lossy()])?;
     let mut first = Target::start::<&str>(&program, &[])?;
@@ -325,6 +339,7 @@ fn what_a_program_starts_is_traced_from_its_first_allocation() -> Result<()> {
 /// Breakpoints lie only where somebody asked for them: a process that shares the libraries of a target runs its files' own code.
 #[test]
 fn others_pay_nothing_unless_probes_are_for_everyone() -> Result<()> {
+    let _alone = alone();
     let program = Program::c("made_by_number").build()?;
     let (mut one, mut other, bystander) = (
         Target::start::<&str>(&program, &[])?,
@@ -359,6 +374,7 @@ fn others_pay_nothing_unless_probes_are_for_everyone() -> Result<()> {
 
 /// Many short lives beside some that last 150 ms: no figure is wrong, and every one that lasts is there.
 fn short_lives_are_exact(arguments: &[&str]) -> Result<()> {
+    let _alone = alone();
     let program = Program::c("short_lives").build()?;
     let recorded = Recorded::start(&["--all"])?;
     let mut target = Target::start(&program, arguments)?;
@@ -381,10 +397,11 @@ fn short_lives_are_exact(arguments: &[&str]) -> Result<()> {
         let exact = processes.filter(|process| figures(process) == (5 * 41, 5, 2)).count();
         ensure!(exact == 1, "{exact} lasting processes {pid} among {} of {}", ours.len(), snapshot.processes.len());
     }
-    // Of those that were too short to be looked at their name may be missing: they are found by what they allocate.
+    let is_ours = |id: ProcessId| snapshot.processes[id.0 as usize].comm.starts_with("short_lives");
     let of_size: u64 = snapshot
         .stacks
         .iter()
+        .filter(|stats| stats.stack.process.is_some_and(is_ours))
         .filter(|stats| stats.totals.allocated_bytes == 41 * stats.totals.allocated_count)
         .map(|stats| stats.totals.allocated_count)
         .sum();
@@ -419,6 +436,7 @@ fn a_minute_of_short_lives_is_seen_in_bounded_memory() -> Result<()> {
 
 #[test]
 fn a_session_that_ends_leaves_no_probe_in_any_process() -> Result<()> {
+    let _alone = alone();
     let program = Program::c("fork_frees").build()?;
     let mut target = Target::start(&program, &["hold"])?;
     let recorded = Recorded::start(&["--pid", &target.pid().to_string(), "--follow-children"])?;
@@ -438,6 +456,7 @@ fn a_session_that_ends_leaves_no_probe_in_any_process() -> Result<()> {
 
 #[test]
 fn a_scope_without_processes_waits_for_one() -> Result<()> {
+    let _alone = alone();
     let program = Program::c("made_by_number").variant("awaited", &[]).build()?;
     let recorded = Recorded::start(&["--exe", &program.to_string_lossy()])?;
     recorded.tracing.await_log("waiting for a process of executable")?;
@@ -454,6 +473,7 @@ fn a_scope_without_processes_waits_for_one() -> Result<()> {
 /// the program is one file three times, and its calls count once each.
 #[test]
 fn a_file_that_overlays_share_is_probed_once() -> Result<()> {
+    let _alone = alone();
     // Its allocator is its own: the C library is in it.
     let program = Program::c("made_by_number").variant("overlaid", &["-static"]).build()?;
     let scratch = TempDir::new()?;

@@ -43,10 +43,14 @@ pub struct Control {
     pub watch_everyone: u32,
     /// 1: calls that change mappings are told, and the life of targets beside them ([`crate::ranges`]).
     pub follow_mappings: u32,
+    /// Size of the pc → rule cache minus one (a power of two minus one).
+    pub pc_cache_mask: u32,
+    #[doc(hidden)]
+    pub _pad: u32,
     /// Where the kernel keeps what is read of a task.
     pub task: TaskLayout,
 }
-const _: () = assert!(size_of::<Control>() == 64 + size_of::<TaskLayout>());
+const _: () = assert!(size_of::<Control>() == 72 + size_of::<TaskLayout>());
 
 /// Byte offsets in `struct task_struct` (and `signal_struct`) of the running kernel, from its BTF. All 0 = not known: forks are not
 /// followed.

@@ -76,6 +76,7 @@ counters! {
     UnmapsMissed, "unmaps_missed", "ranges mapped again while still counted as mapped: the old ones were closed";
     RemapsUnknown, "remaps_unknown", "mremap and brk calls on memory that the trace does not know (a file's, or from before the attach), not counted";
     GivenBackBytes, "given_back_bytes", "bytes of mappings that madvise gave back, still counted as mapped";
+    RunsMissed, "runs_missed", "forks, execs and ends of threads that were not noticed: the kernel left the program's run out";
 }
 
 /// Number of counters.

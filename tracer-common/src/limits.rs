@@ -22,9 +22,6 @@ pub const MAX_CGROUPS: u32 = 1024;
 /// Levels below the root of the cgroup hierarchy on which a scope's cgroups may lie.
 pub const MAX_CGROUP_LEVELS: u32 = 32;
 
-/// Slots of the pc → rule cache (a power of two).
-pub const PC_CACHE_SLOTS: u32 = 16_384;
-
 /// Distinct unwind rules. Rules repeat: libc has about 300, all of Debian's python3 with its modules under 2 000.
 pub const MAX_RULES: u32 = 65_536;
 
@@ -35,5 +32,5 @@ pub const TABLE_PROBES: u32 = 32;
 pub const EVENTS_BYTES: u32 = 512 * 1024;
 
 const _: () = assert!(MAX_FRAMES.is_power_of_two() && MAX_FRAMES > 127);
-const _: () = assert!(PC_CACHE_SLOTS.is_power_of_two() && MAX_MAPPINGS.is_power_of_two());
+const _: () = assert!(MAX_MAPPINGS.is_power_of_two());
 const _: () = assert!(STACK_CHUNK_BYTES.is_multiple_of(8) && (STACK_CHUNK_BYTES / 8).is_power_of_two());

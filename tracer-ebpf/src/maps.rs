@@ -10,7 +10,7 @@ use tracer_common::{
         StackTotals, Target, TargetRef, ThreadSlot,
     },
     counters::COUNTER_WORDS,
-    limits::{EVENTS_BYTES, MAX_CGROUPS, MAX_MAPPINGS, MAX_RULES, PC_CACHE_SLOTS},
+    limits::{EVENTS_BYTES, MAX_CGROUPS, MAX_MAPPINGS, MAX_RULES},
     ranges::RangeCalls,
     unwind::{PackedRule, UnwindRow},
 };
@@ -102,9 +102,9 @@ pub struct PcCacheEntry {
     pub rule: u64,
 }
 
-/// See [`PcCacheEntry`]. Writer and reader: walk.
+/// See [`PcCacheEntry`]. Writer and reader: walk. Entries: a power of two, by the number of targets.
 #[map]
-pub static PC_CACHE: Array<PcCacheEntry> = Array::with_max_entries(PC_CACHE_SLOTS, 0);
+pub static PC_CACHE: Array<PcCacheEntry> = Array::with_max_entries(64, 0);
 
 /// Code pages already reported as unknown, by hash of target and page: one notice a page is enough.
 #[map]

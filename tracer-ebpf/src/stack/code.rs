@@ -5,24 +5,29 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::bpf_loop;
 use tracer_common::{
     abi::{EventKind, MAPPING_GENERATED, MappingList},
-    limits::PC_CACHE_SLOTS,
     unwind::{PackedRule, RuleKind, UnwindRule},
 };
 
 use crate::{
-    maps::{MAPPINGS, PC_CACHE, PcCacheEntry, ROWS, RULES, UNKNOWN_PAGES, UNKNOWN_SLOTS},
+    maps::{MAPPINGS, PC_CACHE, PcCacheEntry, ROWS, RULES, UNKNOWN_PAGES, UNKNOWN_SLOTS, control},
     process, threads,
 };
 
 /// Odd, so that multiplication is a bijection; 2^64 / golden ratio.
 const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// The rule that holds at `pc`; `None` when no mapping of the list covers it (the loader is told, once a page). `seed` is the list's;
-/// `slot` is the thread's.
+/// Size of the pc cache minus one.
 #[inline(always)]
-pub fn rule_at(pc: u64, list: MappingList, seed: u64, slot: u32) -> Option<PackedRule> {
+pub fn cache_mask() -> u32 {
+    control().map_or(0, |control| control.pc_cache_mask)
+}
+
+/// The rule that holds at `pc`; `None` when no mapping of the list covers it (the loader is told, once a page). `seed` is the list's,
+/// `slot` the thread's, `mask` the cache's.
+#[inline(always)]
+pub fn rule_at(pc: u64, list: MappingList, seed: u64, slot: u32, mask: u32) -> Option<PackedRule> {
     let key = pc ^ seed;
-    let at = (key.wrapping_mul(MIX) >> 40) as u32 & (PC_CACHE_SLOTS - 1);
+    let at = (key.wrapping_mul(MIX) >> 32) as u32 & mask;
     let entry = PC_CACHE.get_ptr_mut(at)?;
     // SAFETY: a pointer into map memory. The two words may be torn by another thread's write; `check` finds that out.
     let PcCacheEntry { check, rule } = unsafe { entry.read_volatile() };

@@ -34,8 +34,10 @@ pub struct Walk {
     list: MappingList,
     /// What the list makes the pc cache's keys of.
     seed: u64,
-    /// 0: pc is a return address; [`FRAME_EXACT`]: pc is exact.
-    exact: u64,
+    /// Size of the pc cache minus one.
+    cache_mask: u32,
+    /// 0: pc is a return address; 1: pc is exact.
+    exact: u32,
 }
 
 /// Walks the stack of a thread that stands at a function's entry: `sp` points at the return address.
@@ -51,6 +53,7 @@ pub fn walk(hit: &Hit, sp: u64, bp: u64) -> Walk {
         end: StackEnd::Depth as u32,
         list,
         seed: list.cache_seed(),
+        cache_mask: code::cache_mask(),
         exact: 0,
     };
     if let Some(control) = control() {
@@ -83,17 +86,17 @@ unsafe extern "C" fn frame(_n: u32, walk: *mut Walk) -> i64 {
     let Some(slot) = threads::slot(walk.slot) else { return 1 };
     let pc = walk.regs.pc;
     let n_frames = slot.n_frames;
-    slot.frames[n_frames as usize & (MAX_FRAMES - 1)] = pc | walk.exact;
+    slot.frames[n_frames as usize & (MAX_FRAMES - 1)] = pc | (u64::from(walk.exact) * FRAME_EXACT);
     slot.n_frames = n_frames.wrapping_add(1);
     walk.hash = mix(walk.hash, pc);
     let lookup = if walk.exact == 0 { pc.wrapping_sub(1) } else { pc };
-    let Some(rule) = code::rule_at(lookup, walk.list, walk.seed, walk.slot) else {
+    let Some(rule) = code::rule_at(lookup, walk.list, walk.seed, walk.slot, walk.cache_mask) else {
         walk.end = StackEnd::NoMapping as u32;
         return 1;
     };
     match step(rule, &mut walk.regs, |addr| read_word(slot, addr)) {
         Step::Caller => walk.exact = 0,
-        Step::Interrupted => walk.exact = FRAME_EXACT,
+        Step::Interrupted => walk.exact = 1,
         ended => {
             walk.end = StackEnd::of(ended) as u32;
             return 1;

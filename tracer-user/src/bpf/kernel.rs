@@ -1,9 +1,10 @@
 //! Loads the object and owns the tables.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     mem::offset_of,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
 };
 
 use aya::{
@@ -143,6 +144,7 @@ impl Kernel {
             .map_max_entries("TARGETS", sizes.target_slots())
             // Processes that share another's memory have an entry too.
             .map_max_entries("TARGET_OF", 2 * sizes.target_slots())
+            .map_max_entries("PC_CACHE", sizes.pc_cache_slots())
             .map_max_entries("MAPPINGS", sizes.pooled_mappings());
         let level: u8 = if verbose { 4 } else { 0 };
         loader.override_global("AYA_LOG_LEVEL", &level, false);
@@ -208,6 +210,7 @@ impl Kernel {
                 sample_mask: 255,
                 follow_mappings: u32::from(sizes.range_events_bytes > 0),
                 n_targets: sizes.target_slots(),
+                pc_cache_mask: sizes.pc_cache_slots() - 1,
                 task,
                 ..Control::default()
             },
@@ -259,12 +262,20 @@ impl Kernel {
     /// Values of all counters, summed over CPUs.
     pub fn counters(&self) -> Counters {
         let Ok(per_cpu) = self.counters.get(&0, 0) else { return Counters::default() };
-        Counters(
-            Counter::ALL
-                .iter()
-                .map(|counter| (*counter, per_cpu.iter().map(|words| words[*counter as usize]).sum()))
-                .collect(),
-        )
+        let sum = |counter: &Counter| per_cpu.iter().map(|words| words[*counter as usize]).sum();
+        let mut counters: BTreeMap<Counter, u64> =
+            Counter::ALL.iter().map(|counter| (*counter, sum(counter))).collect();
+        counters.insert(Counter::RunsMissed, self.runs_missed());
+        Counters(counters)
+    }
+
+    /// Runs that the kernel left out because the program was running on that CPU already: where raw tracepoints can be preempted.
+    fn runs_missed(&self) -> u64 {
+        let fds = RAW_TRACEPOINTS.iter().filter_map(|(name, _)| {
+            let program: &RawTracePoint = self.ebpf.program(name)?.try_into().ok()?;
+            program.fd().ok()
+        });
+        fds.map(|fd| fdinfo(fd.as_fd(), "recursion_misses:")).sum()
     }
 
     /// Passes on what the programs have logged since the last call.
@@ -317,9 +328,13 @@ fn error_chain(error: &dyn std::error::Error) -> String {
 }
 
 fn memlock_bytes(map: &MapData) -> u64 {
-    let fdinfo = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()));
-    let Ok(fdinfo) = fdinfo else { return 0 };
-    fdinfo.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok()).unwrap_or(0)
+    fdinfo(map.fd().as_fd(), "memlock:")
+}
+
+/// A number that the kernel tells of a map or program; 0 where it does not.
+fn fdinfo(fd: BorrowedFd<'_>, key: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok()).unwrap_or(0)
 }
 
 pub(super) fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {

@@ -82,6 +82,11 @@ impl TableSizes {
         self.stacks * FRAME_WORDS_PER_STACK
     }
 
+    /// Slots of the pc → rule cache, 16 bytes each: many processes run code at many more addresses.
+    pub(super) fn pc_cache_slots(self) -> u32 {
+        if self.targets > 64 { 1 << 18 } else { 1 << 14 }
+    }
+
     /// A power of two and whole pages, as the kernel wants ring buffers.
     pub(super) fn range_events_bytes(self) -> u32 {
         self.range_events_bytes.max(4096).next_power_of_two()

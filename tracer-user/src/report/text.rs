@@ -189,8 +189,9 @@ pub(super) fn losses(snapshot: &Snapshot) -> String {
 
 /// Live bytes whose stack is truncated, of all; `None` where nothing is live.
 fn live_share_of_truncated(snapshot: &Snapshot) -> Option<f64> {
-    let live =
-        |stacks: &mut dyn Iterator<Item = &StackStats>| stacks.map(|stack| stack.totals.current_bytes).sum::<u64>();
+    let bytes = |stack: &StackStats| stack.totals.current_bytes;
+    // A forged recording adds up to anything.
+    let live = |stacks: &mut dyn Iterator<Item = &StackStats>| stacks.map(bytes).fold(0, u64::saturating_add);
     let all = live(&mut snapshot.stacks.iter());
     let truncated = live(&mut snapshot.stacks.iter().filter(|stack| stack.stack.end != StackEnd::Root));
     (all > 0).then(|| truncated as f64 / all as f64)

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tracer_common::addr::FileVaddr;
 
 use crate::{
-    analysis::{filter::filtered, statistics::statistics},
+    analysis::{filter::filtered, processes::Moment, statistics::statistics},
     options::{JsonTarget, ReportOptions, SessionOptions},
     report,
     snapshot::{Module, ModuleId, Snapshot},
@@ -27,6 +27,8 @@ pub struct Output {
     options: SessionOptions,
     spinner: ProgressBar,
     refreshes: bool,
+    /// The last report but the one at the end: rates of processes are those since.
+    earlier: Option<Moment>,
 }
 
 impl Output {
@@ -47,7 +49,7 @@ impl Output {
         };
         let refreshes = io::stdout().is_terminal();
         let symbolizer = Symbolizer::new(SymbolizeOptions::default());
-        Ok(Self { symbolizer, attribution, options, spinner, refreshes })
+        Ok(Self { symbolizer, attribution, options, spinner, refreshes, earlier: None })
     }
 
     /// Looks for debug files in these targets' roots too.
@@ -127,7 +129,8 @@ impl Output {
         let names = self.symbolizer.resolve(snapshot, &|_| ());
         let snapshot = &self.shown(snapshot, &names);
         let lines = statistics(snapshot, &names, &self.attribution, &self.options.report);
-        report::text::render(snapshot, &lines, &self.options.report, self.options.quiet)
+        let earlier = self.earlier.replace(Moment::of(snapshot));
+        report::text::render_since(snapshot, earlier.as_ref(), &lines, &self.options.report, self.options.quiet)
     }
 
     /// What of a snapshot the reports are about.

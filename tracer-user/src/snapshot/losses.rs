@@ -18,6 +18,7 @@ pub const LOSSES: &[Counter] = &[
     Counter::MappingsLost,
     Counter::MappingReturnsLost,
     Counter::UnmapsMissed,
+    Counter::RunsMissed,
 ];
 
 /// Counters that are a loss when every block was seen from the start, and ordinary after an attach.
