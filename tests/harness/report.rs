@@ -30,7 +30,8 @@ pub struct Totals {
     pub current_bytes: u64,
     pub current_count: u64,
     pub peak_bytes: u64,
-    pub peak_count: u64,
+    /// Not known of many processes together.
+    pub peak_count: Option<u64>,
     pub allocated_bytes: u64,
     pub allocated_count: u64,
     pub freed_bytes: u64,
@@ -155,7 +156,7 @@ impl Totals {
 
     /// Live at the highest total.
     pub fn peak(&self) -> Figure {
-        Figure::new(self.peak_bytes, self.peak_count)
+        Figure::new(self.peak_bytes, self.peak_count.unwrap_or(0))
     }
 
     /// Ever allocated.
@@ -173,7 +174,8 @@ impl std::fmt::Display for Totals {
     /// `KEY=N …`, as test programs print their own books.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "current_bytes={} current_count={} ", self.current_bytes, self.current_count)?;
-        write!(f, "peak_bytes={} peak_count={} ", self.peak_bytes, self.peak_count)?;
+        let peak_count = self.peak_count.map_or_else(|| "null".to_owned(), |count| count.to_string());
+        write!(f, "peak_bytes={} peak_count={peak_count} ", self.peak_bytes)?;
         write!(f, "allocated_bytes={} allocated_count={} ", self.allocated_bytes, self.allocated_count)?;
         write!(f, "freed_bytes={} freed_count={}", self.freed_bytes, self.freed_count)
     }

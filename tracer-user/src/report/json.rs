@@ -97,7 +97,8 @@ pub(super) struct TotalsJson {
     current_bytes: u64,
     current_count: u64,
     peak_bytes: u64,
-    peak_count: u64,
+    /// `null`: not known.
+    peak_count: Option<u64>,
     allocated_bytes: u64,
     allocated_count: u64,
     freed_bytes: u64,
@@ -226,7 +227,7 @@ impl From<&Totals> for TotalsJson {
             current_bytes: totals.current_bytes,
             current_count: totals.current_count,
             peak_bytes: totals.peak_bytes,
-            peak_count: totals.peak_count,
+            peak_count: totals.known_peak_count(),
             allocated_bytes: totals.allocated_bytes,
             allocated_count: totals.allocated_count,
             freed_bytes: totals.freed_bytes,

@@ -23,12 +23,8 @@ pub fn render(recording: &Recording) -> String {
     }
     if let Some(last) = recording.snapshots.last() {
         let at = last.peak_at.map_or_else(|| "at a time not known".to_owned(), |at| format!("after {}", seconds(at)));
-        let _infallible = writeln!(
-            out,
-            "@peak: {} in {} blocks, {at}",
-            size(last.totals.peak_bytes),
-            grouped(last.totals.peak_count)
-        );
+        let blocks = last.totals.known_peak_count().map_or_else(String::new, |n| format!(" in {} blocks", grouped(n)));
+        let _infallible = writeln!(out, "@peak: {}{blocks}, {at}", size(last.totals.peak_bytes));
     }
     for problem in &recording.problems {
         let _infallible = writeln!(out, "note: {}", escaped(problem));

@@ -141,7 +141,7 @@ pub struct Totals {
     pub current_count: u64,
     /// Bytes live at the moment of the highest total.
     pub peak_bytes: u64,
-    /// Blocks live at that moment.
+    /// Blocks live at that moment; 0 with bytes: not known, see [`Totals::known_peak_count`].
     pub peak_count: u64,
     /// Bytes ever allocated (a realloc counts its new size).
     pub allocated_bytes: u64,
@@ -158,6 +158,11 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Blocks live at the moment of the highest total; `None` where only its bytes are known: of many processes together.
+    pub const fn known_peak_count(&self) -> Option<u64> {
+        if self.peak_bytes > 0 && self.peak_count == 0 { None } else { Some(self.peak_count) }
+    }
+
     /// Adds another's figures, each on its own.
     pub const fn add(&mut self, other: &Self) {
         let Self {

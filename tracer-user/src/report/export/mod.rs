@@ -238,11 +238,11 @@ impl Source<'_> {
     fn figures(&self) -> String {
         let sum = self.shown();
         format!(
-            "live {} in {} blocks, peak {} in {}, allocated {} in {}, freed {} in {}",
+            "live {} in {} blocks, peak {}{}, allocated {} in {}, freed {} in {}",
             size(sum.current_bytes),
             grouped(sum.current_count),
             size(sum.peak_bytes),
-            grouped(sum.peak_count),
+            sum.known_peak_count().map_or_else(String::new, |n| format!(" in {}", grouped(n))),
             size(sum.allocated_bytes),
             grouped(sum.allocated_count),
             size(sum.freed_bytes),
