@@ -17,7 +17,7 @@ use counting::Counting;
 use random::Random;
 use tracer_user::{
     analysis::statistics::statistics,
-    options::ReportOptions,
+    options::{Key, ReportOptions},
     recording::{Recording, Which, read_limit_bytes},
     report::text,
     symbolize::Attribution,
@@ -101,7 +101,8 @@ fn open(bytes: &[u8], attribution: &Attribution, case: u64) -> Result<(String, f
         ensure!(n_names < usize::MAX, "counted");
     }
     if !recording.snapshots.is_empty() && case.is_multiple_of(REPORT_EVERY) {
-        let options = ReportOptions::default();
+        let key = if case.is_multiple_of(2 * REPORT_EVERY) { Key::Process } else { Key::Lineno };
+        let options = ReportOptions { key, ..ReportOptions::default() };
         let snapshot = recording.snapshot(Which::Peak);
         let lines = statistics(&snapshot, &recording.names, attribution, &options);
         let text = text::render(&snapshot, &lines, &options, false);

@@ -19,9 +19,11 @@ use tracer_user::{
 
 use crate::random::Random;
 
-/// Files of some hundred bytes to some thousand.
+/// Files of some hundred bytes to some thousand, one of them of format version 1.
 pub fn all() -> Result<Vec<Vec<u8>>> {
-    [(0, 0), (1, 1), (2, 3), (5, 12), (3, 40), (9, 25)].into_iter().map(|(n, stacks)| recording(n, stacks)).collect()
+    let sizes = [(0, 0), (1, 1), (2, 3), (5, 12), (3, 40), (9, 25)];
+    let version1 = Ok(include_bytes!("../../tracer-user/tests/recording/version1/version1.mtb").to_vec());
+    sizes.into_iter().map(|(n, stacks)| recording(n, stacks)).chain([version1]).collect()
 }
 
 fn recording(n_snapshots: u64, n_stacks: u32) -> Result<Vec<u8>> {
