@@ -7,6 +7,7 @@ mod balance;
 pub mod docker;
 pub mod docs;
 mod guard;
+pub mod many;
 mod oracle;
 pub mod podman;
 pub mod process;

@@ -128,13 +128,6 @@ impl Tracing {
         Ok(tracing)
     }
 
-    /// Traces what these arguments select, and comes back when tracing has begun.
-    pub fn start<A: AsRef<OsStr>>(arguments: &[A]) -> Result<Self> {
-        let tracing = Self::spawn(piped(clean(tracer()?).arg("--verbose").args(arguments)))?;
-        tracing.await_log("tracing ")?;
-        Ok(tracing)
-    }
-
     /// Starts a tracer by a command of one's own, with its log (`--verbose`) in a pipe.
     pub fn spawn(command: &mut Command) -> Result<Self> {
         let mut guard = Guard::spawn(command)?;

@@ -4,23 +4,23 @@
 //! The figures are those of the last snapshot of a recording. Of each process: made = live + freed + lost.
 
 use std::{
-    collections::BTreeMap,
     fs,
     process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use memtrace_tests::{
-    Program, clean,
-    process::{Target, Tracing, check_code_is_as_in_files},
-    recording,
+    Program, TIME_OUT, clean,
+    many::{Recorded, check_sums, figures, has_lost_nothing, pids, process},
+    process::{Target, check_code_is_as_in_files},
+    recording, tracer,
 };
 use tempfile::TempDir;
 use tracer_common::counters::Counter;
 use tracer_user::{
     recording::Which,
-    snapshot::{ProcessEnd, ProcessId, ProcessStats, Snapshot},
+    snapshot::{ProcessEnd, ProcessId},
 };
 
 /// Held by tests that put probes into files for everyone, and by those that look at whether there are any.
@@ -28,101 +28,6 @@ static EVERYONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     EVERYONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A tracer that records, with scopes of its own.
-struct Recorded {
-    tracing: Tracing,
-    scratch: TempDir,
-}
-
-impl Recorded {
-    fn start(arguments: &[&str]) -> Result<Self> {
-        let scratch = TempDir::new()?;
-        let file = scratch.path().join("session.mtb");
-        let file = file.to_string_lossy().into_owned();
-        let tracing = Tracing::start(&[arguments, &["--record", &file]].concat())?;
-        Ok(Self { tracing, scratch })
-    }
-
-    /// Waits until the tracer says that a process has joined.
-    fn await_process(&self, pid: u32) -> Result<()> {
-        self.tracing.await_log(&format!("pid {pid} joined")).map(|_| ())
-    }
-
-    /// Ends the session by a signal; the last snapshot.
-    fn end(self) -> Result<Snapshot> {
-        self.tracing.signal(libc::SIGINT)?;
-        self.outlive()
-    }
-
-    /// Waits for the session to end by itself; the last snapshot.
-    fn outlive(self) -> Result<Snapshot> {
-        let output = self.tracing.finish()?;
-        ensure!(output.status.success(), "{}: {}", output.status, output.stderr);
-        let recording = recording(&self.scratch.path().join("session.mtb"))?;
-        ensure!(!recording.snapshots.is_empty(), "no snapshot");
-        Ok(recording.snapshot(Which::Index(recording.snapshots.len() - 1)))
-    }
-}
-
-/// Holds that each process's stacks sum to its figures, and that the sums of all are those of the whole.
-fn check_sums(snapshot: &Snapshot) -> Result<()> {
-    let mut by_process: BTreeMap<ProcessId, (u64, u64, u64, u64)> = BTreeMap::new();
-    for stats in &snapshot.stacks {
-        let process = stats.stack.process.context("a stack without a process")?;
-        let sums = by_process.entry(process).or_default();
-        sums.0 += stats.totals.current_bytes;
-        sums.1 += stats.totals.allocated_bytes;
-        sums.2 += stats.totals.allocated_count;
-        sums.3 += stats.totals.freed_count;
-    }
-    let mut whole = (0, 0, 0, 0);
-    for (n, process) in snapshot.processes.iter().enumerate() {
-        let totals = process.totals;
-        let own = (totals.current_bytes, totals.allocated_bytes, totals.allocated_count, totals.freed_count);
-        let stacks = by_process.remove(&ProcessId(n as u32)).unwrap_or_default();
-        ensure!(own == stacks, "{process:?}: its stacks sum to {stacks:?}");
-        ensure!(totals.current_count == totals.allocated_count - totals.freed_count, "{totals:?}");
-        ensure!(totals.peak_bytes >= totals.current_bytes, "{totals:?}");
-        whole = (whole.0 + own.0, whole.1 + own.1, whole.2 + own.2, whole.3 + own.3);
-    }
-    ensure!(by_process.is_empty(), "stacks of processes that are not there: {by_process:?}");
-    let totals = snapshot.totals;
-    let sums = (totals.current_bytes, totals.allocated_bytes, totals.allocated_count, totals.freed_count);
-    ensure!(sums == whole, "{sums:?} in all, {whole:?} by processes");
-    Ok(())
-}
-
-/// The one process with this id.
-fn process(snapshot: &Snapshot, pid: u32) -> Result<&ProcessStats> {
-    let mut with_pid = snapshot.processes.iter().filter(|process| process.pid == pid);
-    let process = with_pid.next().with_context(|| format!("no process {pid}: {}", pids(snapshot)))?;
-    ensure!(with_pid.next().is_none(), "pid {pid} is there twice: {}", pids(snapshot));
-    Ok(process)
-}
-
-fn pids(snapshot: &Snapshot) -> String {
-    let told = |process: &ProcessStats| {
-        let totals = process.totals;
-        format!(
-            "{} {} {:?} {}/{}",
-            process.pid, process.comm, process.ended, totals.allocated_bytes, totals.allocated_count
-        )
-    };
-    snapshot.processes.iter().map(told).collect::<Vec<_>>().join("; ")
-}
-
-/// (allocated bytes, blocks), (freed blocks), lost.
-fn figures(process: &ProcessStats) -> (u64, u64, u64) {
-    (process.totals.allocated_bytes, process.totals.allocated_count, process.totals.freed_count)
-}
-
-fn has_lost_nothing(process: &ProcessStats) -> Result<()> {
-    let is_loss = |counter: &Counter| !matches!(counter, Counter::FreesInherited | Counter::Failed);
-    let lost: Vec<_> = process.counters.0.iter().filter(|(counter, n)| is_loss(counter) && **n > 0).collect();
-    ensure!(lost.is_empty(), "{} ({}) lost {lost:?}", process.pid, process.comm);
-    Ok(())
 }
 
 /// Without randomization two runs of one program get the same addresses for the same calls.
@@ -236,6 +141,9 @@ fn exec_in_a_thread_begins_a_new_program() -> Result<()> {
     let recorded = Recorded::start(&["--pid", &pid.to_string(), "--follow-children"])?;
     target.go()?;
     ensure!(target.hear()? == "after");
+    recorded.await_process(pid)?;
+    target.go()?;
+    ensure!(target.hear()? == "done");
     target.end()?;
     let snapshot = recorded.outlive()?;
     check_sums(&snapshot)?;
@@ -510,4 +418,29 @@ fn a_file_that_overlays_share_is_probed_once() -> Result<()> {
         has_lost_nothing(process)?;
     }
     Ok(())
+}
+
+/// Programs of our own tree stand for moments while their files are read: when the session ends in the middle of that, they go on.
+#[test]
+fn a_session_that_ends_leaves_nothing_standing() -> Result<()> {
+    let program = Program::c("short_lives").build()?;
+    let mut command = clean(tracer()?);
+    let run = command.args(["run", "--quiet", "--duration", "300ms", "--"]).arg(&program).arg("2000");
+    // Its pipes are the program's too.
+    let mut target = Target::spawn(run)?;
+    target.go()?;
+    let (sender, done) = mpsc::channel();
+    let listener = std::thread::spawn(move || -> Result<()> {
+        let n_starts = loop {
+            let said = target.hear()?;
+            if let Some(n_starts) = said.strip_prefix("done ") {
+                break n_starts.parse::<u32>()?;
+            }
+        };
+        sender.send(n_starts).ok();
+        target.end().map(|_| ())
+    });
+    let n_starts = done.recv_timeout(TIME_OUT).context("something of what was started stands still")?;
+    ensure!(n_starts >= 2000, "{n_starts}");
+    listener.join().expect("the listener does not panic")
 }

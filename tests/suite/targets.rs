@@ -321,7 +321,7 @@ fn exec_in_a_thread_ends_a_target_and_begins_another() -> Result<()> {
         let told = tracer.notices.take();
         let new = tracer.kernel.target_of(pid);
         ensure!(new.is_some() == is_followed);
-        ensure!(told.contains(&Notice::Exec { tgid: pid, old: Some(old), new }), "{told:?}");
+        ensure!(told.contains(&Notice::Exec { tgid: pid, old: Some(old), new, by_thread: true }), "{told:?}");
         let outside = tracer.count(Counter::HitsOutside);
         // The old program's addresses mean nothing in the new one.
         step(&mut program, "make 6 13")?;

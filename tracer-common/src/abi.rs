@@ -664,7 +664,7 @@ pub struct Event {
     pub tid: u32,
     /// The number of the process's target; 0 = it has none.
     pub target: u32,
-    /// For `UnknownCode`: the pc. For `Fork`: the child's process id.
+    /// For `UnknownCode`: the pc. For `Fork`: the child's process id. For `Exec`: the id that the calling thread had.
     pub argument: u64,
     /// For `Fork`: the child's target number; for `Exec`: the new program's. 0 = none.
     pub new_target: u32,

@@ -90,7 +90,8 @@ pub fn fork(ctx: &RawTracePointContext) -> i32 {
 pub fn exec(ctx: &RawTracePointContext) -> i32 {
     let tgid = current_tgid();
     // The thread that calls takes the leader's id; the slot under its own is left.
-    threads::release(ctx.arg::<i32>(1) as u32);
+    let caller = ctx.arg::<i32>(1) as u32;
+    threads::release(caller);
     threads::release(tgid);
     let entry = targets::entry_of(tgid);
     let Some((of, target)) = entry.and_then(|of| Some((of, targets::counted(of.number, of.serial)?))) else {
@@ -98,7 +99,7 @@ pub fn exec(ctx: &RawTracePointContext) -> i32 {
             targets::remove_entry(tgid);
         }
         if control().is_some_and(|control| control.watch_everyone != 0) {
-            notify(EventKind::Exec, 0, 0, 0);
+            notify(EventKind::Exec, 0, u64::from(caller), 0);
         }
         return 0;
     };
@@ -123,7 +124,7 @@ pub fn exec(ctx: &RawTracePointContext) -> i32 {
     }
     let stopped = stop(own_flags);
     info!(ctx, "process {} calls exec, stop {}", tgid, stopped);
-    notify(EventKind::Exec, if is_alias { 0 } else { of.number }, 0, number);
+    notify(EventKind::Exec, if is_alias { 0 } else { of.number }, u64::from(caller), number);
     0
 }
 

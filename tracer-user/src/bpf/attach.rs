@@ -194,6 +194,17 @@ impl Kernel {
         events.add_process(pid, heirs, !paused).map_err(|source| AttachError::Process { pid, n_sites, source })
     }
 
+    /// Opens all probes of [`Reach::Processes`] anew for a process whose first thread is another since an exec.
+    ///
+    /// # Errors
+    /// As [`Self::attach_process`].
+    pub fn attach_process_again(&mut self, pid: u32) -> Result<(), AttachError> {
+        let paused = self.paused;
+        let events = self.trace_events()?;
+        let n_sites = events.len();
+        events.renew_process(pid, !paused).map_err(|source| AttachError::Process { pid, n_sites, source })
+    }
+
     /// Closes all probes of [`Reach::Processes`] of a process.
     pub fn release_process(&mut self, pid: u32) {
         if let Some(events) = &mut self.trace_events {

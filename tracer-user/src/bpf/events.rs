@@ -50,6 +50,8 @@ pub enum Notice {
         old: Option<TargetNumber>,
         /// The program that it is, where that is a target.
         new: Option<TargetNumber>,
+        /// Another thread than the first one called it, and took that one's place: perf events on the process are gone.
+        by_thread: bool,
     },
     /// A target's last thread ended.
     Exited {
@@ -81,7 +83,7 @@ impl Notice {
         } else if is(EventKind::Fork) {
             Some(Self::Fork { parent: target, parent_tgid: tgid, child_tgid: event.argument as u32, child: new })
         } else if is(EventKind::Exec) {
-            Some(Self::Exec { tgid, old: target, new })
+            Some(Self::Exec { tgid, old: target, new, by_thread: event.argument != u64::from(tgid) })
         } else if is(EventKind::Exited) {
             Some(Self::Exited { target: target?, tgid })
         } else if is(EventKind::Joined) {

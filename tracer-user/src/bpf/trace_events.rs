@@ -142,6 +142,19 @@ impl TraceEvents {
         Ok(())
     }
 
+    /// Opens all events of a process anew, before those that it had are closed: its first thread is another.
+    ///
+    /// # Errors
+    /// One could not be opened; then it has those that it had.
+    pub(super) fn renew_process(&mut self, pid: u32, open: bool) -> io::Result<()> {
+        let Some(heirs) = self.processes.get(&pid).map(|opened| opened.heirs).filter(|_| open) else { return Ok(()) };
+        let events = self.open_for(pid, heirs)?;
+        if let Some(earlier) = self.processes.insert(pid, Opened { heirs, events }) {
+            close_in_order(earlier.events);
+        }
+        Ok(())
+    }
+
     /// Closes all events of a process.
     pub(super) fn remove_process(&mut self, pid: u32) {
         self.processes.remove(&pid).into_iter().for_each(|opened| close_in_order(opened.events));

@@ -86,6 +86,17 @@ impl Tracer {
             outcome => Ok(outcome?),
         }
     }
+
+    /// Opens the probes anew for a process whose first thread is another since an exec.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub(super) fn renew_probes(&mut self, pid: u32) -> Result<(), TraceError> {
+        if self.reach == Reach::Processes {
+            self.kernel.attach_process_again(pid)?;
+        }
+        Ok(())
+    }
 }
 
 /// An error and its causes in one line.

@@ -29,8 +29,11 @@ impl Tracer {
                 Notice::Joined { target, .. } => self.join(target, None, true),
                 Notice::Fork { parent, child: Some(child), .. } => self.join(child, parent, !became.contains(&child)),
                 Notice::Fork { child_tgid, .. } => self.join_by_facts(child_tgid),
-                Notice::Exec { tgid, old, new } => {
+                Notice::Exec { tgid, old, new, by_thread } => {
                     if let Some(new) = new {
+                        if by_thread && let Err(error) = self.renew_probes(tgid) {
+                            log::info!("{}", chain(&error));
+                        }
                         self.join(new, old, true);
                         self.becomes(tgid, old, new);
                     } else {
@@ -272,8 +275,10 @@ impl Tracer {
 
     /// Containers that were started since, or again.
     pub(super) fn look_for_groups(&mut self) {
-        let Some(selection) = &mut self.selection else { return };
-        if !selection.look_again() {
+        let Some(selection) = self.selection.as_mut().filter(|selection| selection.goes_by_groups()) else { return };
+        selection.look_again();
+        let groups: Vec<u64> = selection.cgroups().iter().map(|group| group.id).collect();
+        if groups == self.groups {
             return;
         }
         let members = selection.processes();

@@ -215,6 +215,7 @@ impl Tracer {
             archive: Archive::default(),
             main: None,
             selection: wanted.selection,
+            groups: Vec::new(),
             is_many,
             origin: wanted.origin,
             follow: wanted.follow,
@@ -296,6 +297,7 @@ impl Tracer {
             scope.cgroups = selection.cgroups().iter().map(|cgroup| (cgroup.id, cgroup.level)).collect();
             scope.watch_everyone = selection.needs_facts() && !scope.all;
         }
+        self.groups = scope.cgroups.iter().map(|(id, _)| *id).collect();
         Ok(self.kernel.set_scope(&scope)?)
     }
 }

@@ -37,6 +37,8 @@ pub struct Tracer {
     pub(super) main: Option<Main>,
     /// What selects processes beside those that were named. `None`: nothing does.
     pub(super) selection: Option<Selection>,
+    /// The numbers of the scope's cgroups that the kernel side knows: one that is made anew has another.
+    pub(super) groups: Vec<u64>,
     /// The scope has, or may come to have, more processes than one.
     pub(super) is_many: bool,
     pub(super) origin: Origin,
