@@ -205,14 +205,13 @@ impl Archive {
             if group.stacks.len() >= MAX_GROUP_STACKS && !group.stacks.contains_key(&key) {
                 key = (Vec::new(), stats.stack.domain, stats.stack.end as u8);
             }
-            match group.stacks.get_mut(&key) {
-                Some(known) => known.totals.add(&stats.totals),
-                None => {
-                    // Of many threads, and perhaps cut down to none of its frames.
-                    let frames = if key.0.is_empty() { Vec::new() } else { stats.stack.frames.clone() };
-                    let stack = Arc::new(Stack { frames, thread: None, ..(*stats.stack).clone() });
-                    group.stacks.insert(key, StackStats { stack, ..stats });
-                }
+            if let Some(known) = group.stacks.get_mut(&key) {
+                known.totals.add(&stats.totals);
+            } else {
+                // Of many threads, and perhaps cut down to none of its frames.
+                let frames = if key.0.is_empty() { Vec::new() } else { stats.stack.frames.clone() };
+                let stack = Arc::new(Stack { frames, thread: None, ..(*stats.stack).clone() });
+                group.stacks.insert(key, StackStats { stack, ..stats });
             }
         }
     }
@@ -346,7 +345,9 @@ mod tests {
             let EndedProcess { stats, stacks, .. } = ended(pid, 5000, 7);
             let stacks = vec![stacks[0].clone(); 4000];
             let mut totals = Totals::default();
-            stacks.iter().for_each(|stats| totals.add(&stats.totals));
+            for stats in &stacks {
+                totals.add(&stats.totals);
+            }
             archive.keep(EndedProcess { stats: ProcessStats { totals, ..stats }, stacks, is_thinned: false });
         }
         let (processes, stacks) = archive.show();
