@@ -174,7 +174,8 @@ impl std::fmt::Display for Totals {
     /// `KEY=N …`, as test programs print their own books.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "current_bytes={} current_count={} ", self.current_bytes, self.current_count)?;
-        write!(f, "peak_bytes={} peak_count={:?} ", self.peak_bytes, self.peak_count)?;
+        let peak_count = self.peak_count.map_or_else(|| "null".to_owned(), |count| count.to_string());
+        write!(f, "peak_bytes={} peak_count={peak_count} ", self.peak_bytes)?;
         write!(f, "allocated_bytes={} allocated_count={} ", self.allocated_bytes, self.allocated_count)?;
         write!(f, "freed_bytes={} freed_count={}", self.freed_bytes, self.freed_count)
     }

@@ -218,7 +218,7 @@ fn a_session_in_the_background_is_driven_by_the_next_commands() -> Result<()> {
 /// The YAML blocks of docs/ci.md: GitHub's, then GitLab's.
 fn jobs() -> Result<Vec<Yaml>> {
     let mut jobs = Vec::new();
-    for document in documents()? {
+    for document in documents()?.into_iter().filter(|document| document.ends_with("docs/ci.md")) {
         for Block { content, line } in blocks(&document)? {
             if let Content::Data(kind, text) = content
                 && kind == "yaml"

@@ -329,3 +329,15 @@ fn a_forked_process_has_its_own_mappings_and_an_exec_begins_anew() -> Result<()>
     ensure!(whole.peak_bytes == 47 * 4096, "40 of the parent and 7 of the child, at one time: {whole:?}");
     Ok(())
 }
+
+#[test]
+fn an_arena_that_a_free_maps_is_the_allocators() -> Result<()> {
+    let program = Program::c("first_call_frees").variant("threads", &["-pthread"]).build()?;
+    let report = run_all(&program)?;
+    let mappings = || report.stats.iter().filter(|stat| stat.domain == "mmap");
+    let sites: Vec<String> = mappings().map(Stat::site).collect();
+    ensure!(sites.len() == 1 && sites[0].ends_with("first_call_frees.c:13"), "{sites:?}");
+    ensure!(mappings().all(|stat| stat.allocated().count == 1 && stat.allocated().bytes < 64 << 20), "{sites:?}");
+    ensure!(counter(&report, "mappings_of_allocators")? > 0, "free maps nothing here");
+    check_mapping_balance(|name| counter(&report, name))
+}

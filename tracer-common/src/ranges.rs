@@ -115,6 +115,10 @@ pub struct RangeCalls {
     pub n_pauses: u32,
     /// [`RangeFunction`] of the inner call that the outer one made last; 0 = none.
     pub inner_function: u32,
+    /// Return address of the last free that the thread entered; 0 = none. While it is on the stack, so is that free.
+    pub free_return: u64,
+    /// Stack pointer at the entry of that free.
+    pub free_sp: u64,
     /// What the inner call returned.
     pub inner_result: u64,
     /// Its first argument.
@@ -124,7 +128,7 @@ pub struct RangeCalls {
     /// The inner one, deeper on the stack.
     pub inner: RangeCall,
 }
-const _: () = assert!(size_of::<RangeCalls>() == 32 + 2 * 64);
+const _: () = assert!(size_of::<RangeCalls>() == 48 + 2 * 64);
 
 /// Whether an advice to `madvise` (an `int`) gives pages back: MADV_DONTNEED, MADV_FREE, MADV_DONTNEED_LOCKED
 /// (include/uapi/asm-generic/mman-common.h).

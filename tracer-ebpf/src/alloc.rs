@@ -21,7 +21,7 @@ use crate::{
     account, blocks,
     counters::{add, bump, lose},
     maps::control,
-    regs, stack,
+    ranges, regs, stack,
     targets::Counted,
     threads::{self, Hit},
 };
@@ -129,7 +129,7 @@ pub fn leave(ctx: &RetProbeContext) -> u32 {
 /// `free(ptr)` is entered: its block goes before the allocator can hand the address out again.
 #[inline(always)]
 pub fn free(ctx: &ProbeContext) -> u32 {
-    let Some(Hit { target, slot, .. }) = threads::hit(Counter::HitsFree) else { return 0 };
+    let Some(Hit { target, slot, index }) = threads::hit(Counter::HitsFree) else { return 0 };
     let started = sample(slot);
     // SAFETY: the helper reads the cookie of the attachment that this context belongs to.
     let cookie = SiteCookie(unsafe { generated::bpf_get_attach_cookie(ctx.regs.cast()) });
@@ -149,6 +149,7 @@ pub fn free(ctx: &ProbeContext) -> u32 {
     }
     slot.freed_pointer = pointer;
     slot.freed_sp = entry.sp;
+    ranges::freeing(index, slot, entry.sp);
     finish_sample(started);
     0
 }

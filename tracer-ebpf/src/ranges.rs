@@ -1,12 +1,15 @@
 //! Calls that change mappings: noted at their entry, told to the loader at their return. What they come to is the loader's model.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
-    helpers::{bpf_probe_read_user, generated},
+    helpers::{bpf_loop, bpf_probe_read_user, generated},
     programs::{ProbeContext, RetProbeContext},
 };
 use tracer_common::{
-    abi::{Target, ThreadSlot},
+    abi::{StackEnd, Target, ThreadSlot},
     counters::Counter,
+    limits::MAX_FRAMES,
     pairing::{EntryDecision, is_trampoline, on_entry, same_sp},
     ranges::{ENDED, FORKED, INSIDE_ALLOCATOR, RangeCall, RangeCalls, RangeEvent, RangeFunction, gives_back},
 };
@@ -42,15 +45,7 @@ pub fn enter(ctx: &ProbeContext) -> u32 {
         bump(Counter::MappingsIdle);
         return 0;
     }
-    let Some(calls) = calls(hit.index) else { return 0 };
-    let n_pauses = alloc::n_pauses();
-    if calls.tid != hit.slot.tid || calls.serial != hit.slot.serial || calls.n_pauses != n_pauses {
-        // Another thread's, or from before the probes were taken away.
-        calls.tid = hit.slot.tid;
-        calls.serial = hit.slot.serial;
-        calls.n_pauses = n_pauses;
-        calls.outer.function = 0;
-    }
+    let Some(calls) = own_calls(hit.index, hit.slot) else { return 0 };
     let (sp, entered_ns, function) = (regs.rsp, account::now_ns(), function as u16);
     if calls.outer.function != 0 {
         if sp < calls.outer.entry_sp {
@@ -67,12 +62,16 @@ pub fn enter(ctx: &ProbeContext) -> u32 {
         }
         bump(Counter::MappingReturnsLost);
     }
-    let is_inside = is_inside_allocator(hit.slot, sp);
+    let mut is_inside = is_inside_allocator(hit.slot, sp);
     let mut stack = 0;
     if !is_inside && RangeFunction::from_u32(u32::from(function)).is_some_and(RangeFunction::maps) {
         let mut walk = stack::walk(&hit, sp, regs.rbp);
-        walk.hash ^= DOMAIN_SEED;
-        stack = stack::id_of(&walk, hit.target.number);
+        let is_whole = walk.end == StackEnd::Root as u32;
+        is_inside = is_inside_free(calls, &hit, sp, is_whole);
+        if !is_inside {
+            walk.hash ^= DOMAIN_SEED;
+            stack = stack::id_of(&walk, hit.target.number);
+        }
     }
     calls.inner.function = 0;
     calls.inner_function = 0;
@@ -185,9 +184,19 @@ fn put(event: RangeEvent) -> bool {
         return false;
     };
     entry.write(event);
-    entry.submit(0);
+    // Whoever asks for figures takes all out first: the loader is woken to make room only, which costs more than the rest of a call.
+    let is_filling = RANGE_EVENTS.query(AVAILABLE_BYTES) >= RANGE_EVENTS.query(RING_BYTES) / 8;
+    entry.submit(if is_filling { FORCE_WAKEUP } else { NO_WAKEUP });
     true
 }
+
+/// `BPF_RB_AVAIL_DATA`, `BPF_RB_RING_SIZE` (include/uapi/linux/bpf.h, since 5.8).
+const AVAILABLE_BYTES: u64 = 0;
+const RING_BYTES: u64 = 1;
+
+/// `BPF_RB_NO_WAKEUP`, `BPF_RB_FORCE_WAKEUP`.
+const NO_WAKEUP: u64 = 1;
+const FORCE_WAKEUP: u64 = 2;
 
 /// Whether an allocator call in flight makes the call, by running deeper on the stack or by a jump as its last act.
 #[inline(always)]
@@ -203,11 +212,68 @@ fn is_inside_allocator(slot: &ThreadSlot, sp: u64) -> bool {
     }
 }
 
+/// A free is entered. It has no return probe; what it maps (glibc: an arena, where it is the thread's first call) is told by the stack.
+#[inline(always)]
+pub fn freeing(index: u32, slot: &ThreadSlot, sp: u64) {
+    if control().is_none_or(|control| control.follow_mappings == 0) {
+        return;
+    }
+    if let Some(calls) = own_calls(index, slot) {
+        calls.free_return = return_address(sp);
+        calls.free_sp = sp;
+    }
+}
+
+/// Whether the last free that the thread entered makes the call: its return address is on the stack just walked. Where the walk did not
+/// reach the end, it lies where it lay.
+#[inline(always)]
+fn is_inside_free(calls: &RangeCalls, hit: &Hit, sp: u64, is_whole: bool) -> bool {
+    if calls.free_return == 0 || sp >= calls.free_sp {
+        return false;
+    }
+    let mut search = Search { wanted: calls.free_return, slot: hit.index, found: 0 };
+    // SAFETY: the callback's signature is what bpf_loop calls; `search` outlives the call.
+    unsafe { bpf_loop(hit.slot.n_frames, look as *mut c_void, (&raw mut search).cast(), 0) };
+    search.found != 0 || (!is_whole && return_address(calls.free_sp) == calls.free_return)
+}
+
+struct Search {
+    wanted: u64,
+    slot: u32,
+    found: u32,
+}
+
+unsafe extern "C" fn look(n: u32, search: *mut Search) -> i64 {
+    // SAFETY: bpf_loop hands back the pointer that it was given.
+    let search = unsafe { &mut *search };
+    let Some(slot) = threads::slot(search.slot) else { return 1 };
+    if slot.frames[n as usize & (MAX_FRAMES - 1)] == search.wanted {
+        search.found = 1;
+        return 1;
+    }
+    0
+}
+
 /// The word at a stack pointer; 0 where it cannot be read.
 #[inline(always)]
 fn return_address(sp: u64) -> u64 {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_user(sp as *const u64) }.unwrap_or(0)
+}
+
+/// The thread's calls in flight, empty where they were another's or from before the probes were taken away.
+#[inline(always)]
+fn own_calls(index: u32, slot: &ThreadSlot) -> Option<&'static mut RangeCalls> {
+    let calls = calls(index)?;
+    let n_pauses = alloc::n_pauses();
+    if calls.tid != slot.tid || calls.serial != slot.serial || calls.n_pauses != n_pauses {
+        calls.tid = slot.tid;
+        calls.serial = slot.serial;
+        calls.n_pauses = n_pauses;
+        calls.outer.function = 0;
+        calls.free_return = 0;
+    }
+    Some(calls)
 }
 
 /// The thread's calls in flight, by the index of its slot.

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{guard::Output, process::Target, process::send, session::clean};
 
@@ -93,7 +93,15 @@ pub struct Hanging(u32);
 impl Hanging {
     pub(super) fn stop(pid: u32) -> Result<Self> {
         send(pid, libc::SIGSTOP)?;
-        Ok(Self(pid))
+        let hanging = Self(pid);
+        // A signal stops a process some time later, one thread after the other; its parent is told when all of them stand.
+        // SAFETY: the kernel writes to the one siginfo_t, which may be all zero before.
+        let stopped = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            libc::waitid(libc::P_PID, pid, &raw mut info, libc::WSTOPPED)
+        };
+        ensure!(stopped == 0, "failed to wait until pid {pid} stands: {}", std::io::Error::last_os_error());
+        Ok(hanging)
     }
 }
 

@@ -138,6 +138,37 @@ pub struct SnapshotMeta {
     pub unix_ns: u64,
 }
 
+/// Said of the peak of many processes.
+const OWN_PEAKS: &str =
+    "at the peak of all together; each process that ran then is shown at its own peak, which may be another moment";
+
+/// What a process was at an earlier moment.
+#[derive(Clone, Copy)]
+enum Then {
+    NotYet,
+    Ran,
+    Ended,
+}
+
+impl Then {
+    fn of(process: &ProcessStats, moment: Duration) -> Self {
+        match process.ended {
+            Some((at, _)) if at <= moment => Self::Ended,
+            _ if process.joined_at > moment => Self::NotYet,
+            _ => Self::Ran,
+        }
+    }
+
+    /// What was live: of a process that ran at most its own peak, of one that had ended what it left.
+    fn show(self, totals: &mut Totals, at_peak: impl Fn(&mut Totals)) {
+        match self {
+            Self::NotYet => (totals.current_bytes, totals.current_count) = (0, 0),
+            Self::Ran => at_peak(totals),
+            Self::Ended => {}
+        }
+    }
+}
+
 /// One snapshot without its stacks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SnapshotInfo {
@@ -243,7 +274,8 @@ impl fmt::Display for Which {
 
 impl Recording {
     /// A whole snapshot. Stacks that never allocated until then are left out. At [`Which::Peak`] every stack's current figures
-    /// are those at the peak, and freed is allocated less those, though blocks allocated later count too.
+    /// are those at the peak, and freed is allocated less those, though blocks allocated later count too. Of many processes they
+    /// are those at each one's own peak if it ran at the peak of all, what it left if it had ended, and 0 if it had not begun.
     ///
     /// # Panics
     /// The snapshot is not there.
@@ -290,12 +322,21 @@ impl Recording {
             };
             at_peak(&mut snapshot.totals);
             snapshot.mmap.iter_mut().for_each(at_peak);
-            snapshot.stacks.iter_mut().for_each(|stack| at_peak(&mut stack.totals));
-            for process in &mut snapshot.processes {
-                at_peak(&mut process.totals);
-                process.mmap.iter_mut().for_each(at_peak);
+            let moment = info.peak_at.unwrap_or(info.at);
+            let then: Vec<Then> = snapshot.processes.iter().map(|process| Then::of(process, moment)).collect();
+            for stats in &mut snapshot.stacks {
+                let of = stats.stack.process.and_then(|id| then.get(id.0 as usize)).copied();
+                of.unwrap_or(Then::Ran).show(&mut stats.totals, at_peak);
             }
-            snapshot.duration = info.peak_at.unwrap_or(info.at);
+            for (process, then) in snapshot.processes.iter_mut().zip(then) {
+                process.ended = process.ended.filter(|(at, _)| *at <= moment);
+                then.show(&mut process.totals, at_peak);
+                process.mmap.iter_mut().for_each(|mmap| then.show(mmap, at_peak));
+            }
+            if snapshot.is_of_many() {
+                snapshot.notes.push(OWN_PEAKS.to_owned());
+            }
+            snapshot.duration = moment;
             (snapshot.memory, snapshot.ages) = (None, None);
         }
         snapshot

@@ -69,12 +69,17 @@ fn header(which: &str, title: &str, snapshot: &Snapshot, before: Option<&Totals>
     let bytes = |now: u64, of: fn(&Totals) -> u64| {
         less(now, of).map_or_else(|| size(now), |diff| format!("{} ({})", size(now), signed_size(diff)))
     };
+    // How many blocks the peak of many processes was is not known.
+    let is_known = |totals: &Totals| totals.current_count > 0 || totals.current_bytes == 0;
     let blocks = match less(totals.current_count, |totals| totals.current_count) {
-        Some(diff) => format!("{} blocks ({diff:+})", grouped(totals.current_count)),
-        None => format!("{} blocks", grouped(totals.current_count)),
+        _ if !is_known(totals) => String::new(),
+        Some(diff) if before.is_some_and(is_known) => {
+            format!(" in {} blocks ({diff:+})", grouped(totals.current_count))
+        }
+        _ => format!(" in {} blocks", grouped(totals.current_count)),
     };
     format!(
-        "{which}: {}  {}  {:.1} s  current {} in {blocks}  peak {}  {}",
+        "{which}: {}  {}  {:.1} s  current {}{blocks}  peak {}  {}",
         shortened(title),
         subject(snapshot),
         snapshot.duration.as_secs_f64(),

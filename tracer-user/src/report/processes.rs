@@ -31,7 +31,7 @@ pub(super) fn header(snapshot: &Snapshot, domains: Domains) -> String {
         blocks => format!(" ({} in {} left by ended ones)", size(left.current_bytes), grouped(blocks)),
     };
     format!(
-        "{}  {:.1} s  {} {} ({} running, {} ended)  {}current {} in {} blocks{at_end}  peak {}  allocated {} in {}  {}",
+        "{}  {:.1} s  {} {} ({} running, {} ended)  {}current {}{}{at_end}  peak {}  allocated {} in {}  {}",
         shortened(&scope_name(snapshot)),
         snapshot.duration.as_secs_f64(),
         grouped(n_all),
@@ -40,12 +40,20 @@ pub(super) fn header(snapshot: &Snapshot, domains: Domains) -> String {
         grouped(n_all - n_running),
         of_domain(domains),
         size(totals.current_bytes),
-        grouped(totals.current_count),
+        blocks(totals),
         size(totals.peak_bytes),
         size(totals.allocated_bytes),
         grouped(totals.allocated_count),
         losses(snapshot),
     )
+}
+
+/// How many blocks; of the peak of many that is not known.
+fn blocks(totals: &Totals) -> String {
+    match totals.current_count {
+        0 if totals.current_bytes > 0 => String::new(),
+        count => format!(" in {} blocks", grouped(count)),
+    }
 }
 
 /// What forked processes began with: no part of the figures.

@@ -9,7 +9,7 @@ use std::{
 
 use tracer_common::abi::StackEnd;
 
-use crate::snapshot::{Domain, Frame, ProcessId, ProcessStats, Stack, StackId, StackStats, Totals};
+use crate::snapshot::{Domain, Frame, ProcessEnd, ProcessId, ProcessStats, Stack, StackId, StackStats, Totals};
 
 /// Ended processes that are told one by one.
 const MAX_PROCESSES: usize = 4096;
@@ -48,15 +48,18 @@ pub(super) struct Archive {
     n_frames: usize,
     totals: Totals,
     mmap: Totals,
-    /// By command: those that are told together.
-    groups: HashMap<String, Group>,
+    /// Those that are told together.
+    groups: HashMap<GroupName, Group>,
     n_grouped: u64,
     n_thinned: u64,
     /// Ids of archived stacks: from the upper half, which the kernel does not hand out.
     next_id: u32,
 }
 
-/// Ended processes of one command.
+/// Processes of one command that ended in one way: what was left at an exec is no leak.
+type GroupName = (String, Option<ProcessEnd>);
+
+/// Ended processes of one [`GroupName`].
 #[derive(Debug, Default)]
 struct Group {
     n_processes: u64,
@@ -149,7 +152,7 @@ impl Archive {
         let mut processes: Vec<ProcessStats> = self.processes.iter().map(|ended| ended.stats.clone()).collect();
         let mut stacks: Vec<StackStats> = self.processes.iter().flat_map(|ended| ended.stacks.clone()).collect();
         let mut groups: Vec<_> = self.groups.values().collect();
-        groups.sort_by(|one, other| one.stats.comm.cmp(&other.stats.comm));
+        groups.sort_by_key(|group| (group.stats.comm.clone(), group.stats.ended.map(|(at, _)| at)));
         for group in groups {
             let process = Some(ProcessId(processes.len() as u32));
             let comm = format!("{} ({} ended processes)", group.stats.comm, group.n_processes);
@@ -170,12 +173,13 @@ impl Archive {
 
     fn group(&mut self, ended: EndedProcess) {
         self.n_grouped += 1;
-        let comm = if self.groups.contains_key(&ended.stats.comm) || self.groups.len() < MAX_GROUPS {
-            ended.stats.comm.clone()
-        } else {
-            "other commands".to_owned()
-        };
-        let group = self.groups.entry(comm.clone()).or_insert_with(|| Group {
+        let end = ended.stats.ended.map(|(_, end)| end);
+        let mut name = (ended.stats.comm.clone(), end);
+        if !self.groups.contains_key(&name) && self.groups.len() >= MAX_GROUPS {
+            name.0 = "other commands".to_owned();
+        }
+        let comm = name.0.clone();
+        let group = self.groups.entry(name).or_insert_with(|| Group {
             stats: ProcessStats {
                 comm,
                 exe: ended.stats.exe.clone(),
@@ -229,7 +233,7 @@ trait Later: Sized {
     fn max_by_time(self, other: Self) -> Self;
 }
 
-impl Later for Option<(Duration, crate::snapshot::ProcessEnd)> {
+impl Later for Option<(Duration, ProcessEnd)> {
     fn max_by_time(self, other: Self) -> Self {
         std::cmp::max_by_key(self, other, |end| end.map(|(at, _)| at))
     }
@@ -286,7 +290,7 @@ mod tests {
     use tracer_common::addr::{FileVaddr, FrameAddr, UserAddr};
 
     use super::*;
-    use crate::snapshot::{ModuleId, ProcessEnd};
+    use crate::snapshot::ModuleId;
 
     /// A process that lived `ms` milliseconds and left one block of `bytes`, at addresses of its own.
     fn ended(pid: u32, ms: u64, bytes: u64) -> EndedProcess {

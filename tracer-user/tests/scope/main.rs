@@ -4,6 +4,7 @@
 
 mod exports;
 mod fixture;
+mod places;
 
 use std::{
     path::Path,
@@ -105,6 +106,23 @@ fn a_filter_keeps_one_process_by_pid_or_command() {
     let output = run(&dir, "report web.mtb --process 10");
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("nothing left: filters removed all 7 stacks"));
+}
+
+#[test]
+fn at_the_peak_of_all_what_had_ended_holds_what_it_left() {
+    let dir = folder();
+    let text = text_of(&dir, "report web.mtb@peak --by process");
+    expect_golden("report_peak.txt", &text);
+    assert!(
+        text.contains("current 166 KiB (29.5 KiB in 302 left by ended ones)  peak 166 KiB"),
+        "blocks are not known: {text}"
+    );
+    // Another peak, before `batch` ended, `sh` had its exec, and 101 was there.
+    let mut cases = cases("redis");
+    cases[3].stats.joined_at = std::time::Duration::from_secs(70);
+    record(&dir.path().join("late.mtb"), &cases, "container web");
+    let text = text_of(&dir, "report late.mtb@peak --by process");
+    assert!(!text.contains("pid 101") && text.contains("pid 300 (batch)"), "{text}");
 }
 
 #[test]

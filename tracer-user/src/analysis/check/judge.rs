@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     recording::{Recording, Trigger, Which},
-    snapshot::{Domains, Snapshot, TargetInfo},
+    snapshot::{Domains, ProcessEnd, ProcessStats, Snapshot, StackStats, TargetInfo, Totals},
     symbolize::Attribution,
 };
 
@@ -223,8 +223,14 @@ impl Judge<'_> {
             .map(|rule| Suppressed { line: rule.line, pattern: rule.pattern.as_str().to_owned(), bytes: 0, count: 0 })
             .collect();
         let paths: Vec<_> = snapshot.modules.iter().map(|module| module.path.to_string_lossy()).collect();
+        // An exec takes the address space away, with no chance to free what was in it.
+        let became_another = |process: &ProcessStats| matches!(process.ended, Some((_, ProcessEnd::Exec)));
+        let is_gone = |stack: &StackStats| {
+            let process = stack.stack.process.and_then(|id| snapshot.processes.get(id.0 as usize));
+            process.is_some_and(became_another)
+        };
         let mut left = Snapshot { stacks: Vec::new(), ..snapshot.clone() };
-        for stack in snapshot.stacks.iter().filter(|stack| stack.totals.current_count > 0) {
+        for stack in snapshot.stacks.iter().filter(|stack| stack.totals.current_count > 0 && !is_gone(stack)) {
             let frames = stack.stack.frames.iter().map(|frame| {
                 let module = frame.location.and_then(|(module, _)| paths.get(module.0 as usize));
                 (&recording.names.of(frame)[..], module.map(AsRef::as_ref))
@@ -240,8 +246,13 @@ impl Judge<'_> {
         self.suppressed = suppressed;
         let taken = |what: fn(&Suppressed) -> u64, suppressed: &[Suppressed]| suppressed.iter().map(what).sum::<u64>();
         // From the totals, not from the stacks: a block without a stack is a leak as well.
-        let value = snapshot.totals.current_bytes.saturating_sub(taken(|rule| rule.bytes, &self.suppressed));
-        let count = snapshot.totals.current_count.saturating_sub(taken(|rule| rule.count, &self.suppressed));
+        let mut gone = Totals::default();
+        for process in snapshot.processes.iter().filter(|process| became_another(process)) {
+            gone.add(&process.totals);
+        }
+        let (bytes, count) = (gone.current_bytes + taken(|rule| rule.bytes, &self.suppressed), gone.current_count);
+        let value = snapshot.totals.current_bytes.saturating_sub(bytes);
+        let count = snapshot.totals.current_count.saturating_sub(count + taken(|rule| rule.count, &self.suppressed));
         let exceeded = value > limit;
         let verdict = match self.verdict(exceeded) {
             _ if is_running(snapshot) => Verdict::CannotTell(Unproven::StillRunning),

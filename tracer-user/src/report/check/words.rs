@@ -53,6 +53,8 @@ pub(super) fn found(check: &Check) -> String {
     let quantity = check.budget.quantity();
     match check.found {
         Found::Amount { value, .. } if !quantity.is_bytes() => grouped(value),
+        // The peak of many processes is known in bytes alone.
+        Found::Amount { value: value @ 1.., count: 0 } if quantity == Quantity::Peak => size(value),
         Found::Amount { value, count } => format!("{} in {}", size(value), blocks(count)),
         Found::Change { before, after } => {
             let mut text = format!("{} → {}", amount(quantity, before), amount(quantity, after));
