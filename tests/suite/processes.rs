@@ -302,8 +302,9 @@ fn short_lives_are_exact(arguments: &[&str]) -> Result<()> {
     let ours: Vec<_> = snapshot.processes.iter().filter(|process| process.comm.starts_with("short_lives")).collect();
     for pid in &lasting {
         let processes = ours.iter().filter(|process| process.pid == *pid && process.totals.allocated_count > 0);
-        let exact = processes.filter(|process| figures(process) == (5 * 41, 5, 2)).count();
-        ensure!(exact == 1, "{exact} lasting processes {pid} among {} of {}", ours.len(), snapshot.processes.len());
+        // In a minute an id may come again.
+        let mut exact = processes.filter(|process| figures(process) == (5 * 41, 5, 2));
+        ensure!(exact.next().is_some(), "no process {pid} among {} of {}", ours.len(), snapshot.processes.len());
     }
     let is_ours = |id: ProcessId| snapshot.processes[id.0 as usize].comm.starts_with("short_lives");
     let of_size: u64 = snapshot

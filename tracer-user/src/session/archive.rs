@@ -1,10 +1,13 @@
 //! Processes that have ended: their figures and stacks stay, within bounds, when the kernel's tables have let them go.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
+
+use tracer_common::abi::StackEnd;
 
 use crate::snapshot::{Domain, Frame, ProcessEnd, ProcessId, ProcessStats, Stack, StackId, StackStats, Totals};
 
@@ -13,6 +16,9 @@ const MAX_PROCESSES: usize = 4096;
 
 /// Frames of their stacks, about 40 bytes each.
 const MAX_FRAMES: usize = 1 << 20;
+
+/// Stacks that an ended process keeps for itself.
+const MIN_STACKS: usize = 64;
 
 /// Processes that lived less than this are told together before those that lived longer.
 const SHORT: Duration = Duration::from_millis(100);
@@ -30,6 +36,8 @@ pub(super) struct EndedProcess {
     pub(super) stats: ProcessStats,
     /// All that ever allocated.
     pub(super) stacks: Vec<StackStats>,
+    /// The smallest of them are told as one.
+    pub(super) is_thinned: bool,
 }
 
 /// The ended processes of a session.
@@ -43,6 +51,7 @@ pub(super) struct Archive {
     /// Those that are told together.
     groups: HashMap<GroupName, Group>,
     n_grouped: u64,
+    n_thinned: u64,
     /// Ids of archived stacks: from the upper half, which the kernel does not hand out.
     next_id: u32,
 }
@@ -75,14 +84,34 @@ impl Archive {
         self.totals.add(&ended.stats.totals);
         ended.stats.mmap.iter().for_each(|mmap| self.mmap.add(mmap));
         self.processes.push_back(ended);
-        if self.processes.len() > MAX_PROCESSES || self.n_frames > MAX_FRAMES {
+        if self.n_frames > MAX_FRAMES {
+            self.thin_out();
+        }
+        if self.processes.len() > MAX_PROCESSES {
             self.make_room();
         }
     }
 
-    /// An eighth of the room at once: those behind a process that goes get other places.
+    /// An eighth of the room for frames at once, from the processes that have most: the stacks that hold least are told as one.
+    fn thin_out(&mut self) {
+        while self.n_frames > MAX_FRAMES / 8 * 7 {
+            let largest = self.processes.iter_mut().max_by_key(|ended| n_frames(ended));
+            let Some(largest) = largest.filter(|ended| ended.stacks.len() > MIN_STACKS) else { break };
+            let before = n_frames(largest);
+            thin(largest);
+            self.n_thinned += u64::from(!largest.is_thinned);
+            largest.is_thinned = true;
+            self.n_frames -= before - n_frames(largest);
+        }
+        while self.n_frames > MAX_FRAMES {
+            self.make_room();
+        }
+    }
+
+    /// An eighth of the room for processes at once: those behind one that goes get other places.
     fn make_room(&mut self) {
-        while self.processes.len() > MAX_PROCESSES / 8 * 7 || self.n_frames > MAX_FRAMES / 8 * 7 {
+        let n_kept = self.processes.len() / 8 * 7;
+        while self.processes.len() > n_kept {
             let short = self.processes.iter().position(|ended| lifetime(&ended.stats) < SHORT);
             let Some(ended) = self.processes.remove(short.unwrap_or(0)) else { break };
             self.n_frames -= n_frames(&ended);
@@ -91,6 +120,11 @@ impl Archive {
         for (place, ended) in self.processes.iter_mut().enumerate() {
             set_process(ended, place);
         }
+    }
+
+    /// Number of processes whose smallest stacks are told as one.
+    pub(super) fn n_thinned(&self) -> u64 {
+        self.n_thinned
     }
 
     /// Number of processes kept, those told together included.
@@ -175,15 +209,13 @@ impl Archive {
             if group.stacks.len() >= MAX_GROUP_STACKS && !group.stacks.contains_key(&key) {
                 key = (Vec::new(), stats.stack.domain, stats.stack.end as u8);
             }
-            match group.stacks.get_mut(&key) {
-                Some(known) => known.totals.add(&stats.totals),
-                None if key.0.is_empty() => {
-                    let stack = Arc::new(Stack { frames: Vec::new(), ..(*stats.stack).clone() });
-                    group.stacks.insert(key, StackStats { stack, ..stats });
-                }
-                None => {
-                    group.stacks.insert(key, stats);
-                }
+            if let Some(known) = group.stacks.get_mut(&key) {
+                known.totals.add(&stats.totals);
+            } else {
+                // Of many threads, and perhaps cut down to none of its frames.
+                let frames = if key.0.is_empty() { Vec::new() } else { stats.stack.frames.clone() };
+                let stack = Arc::new(Stack { frames, thread: None, ..(*stats.stack).clone() });
+                group.stacks.insert(key, StackStats { stack, ..stats });
             }
         }
     }
@@ -204,6 +236,24 @@ trait Later: Sized {
 impl Later for Option<(Duration, ProcessEnd)> {
     fn max_by_time(self, other: Self) -> Self {
         std::cmp::max_by_key(self, other, |end| end.map(|(at, _)| at))
+    }
+}
+
+/// Halves the number of a process's stacks: those that hold least, then those that allocated least, become one without frames.
+fn thin(ended: &mut EndedProcess) {
+    ended.stacks.sort_by_key(|stats| {
+        Reverse((stats.stack.frames.is_empty(), stats.totals.current_bytes, stats.totals.allocated_bytes))
+    });
+    let rest = ended.stacks.split_off(ended.stacks.len() / 2);
+    for stats in rest {
+        let domain = stats.stack.domain;
+        let is_rest = |kept: &&mut StackStats| kept.stack.frames.is_empty() && kept.stack.domain == domain;
+        if let Some(sum) = ended.stacks.iter_mut().find(is_rest) {
+            sum.totals.add(&stats.totals);
+        } else {
+            let stack = Stack { frames: Vec::new(), end: StackEnd::NotStored, thread: None, ..(*stats.stack).clone() };
+            ended.stacks.push(StackStats { stack: Arc::new(stack), ..stats });
+        }
     }
 }
 
@@ -237,10 +287,7 @@ fn group_key(stack: &Stack) -> GroupKey {
 
 #[cfg(test)]
 mod tests {
-    use tracer_common::{
-        abi::StackEnd,
-        addr::{FileVaddr, FrameAddr, UserAddr},
-    };
+    use tracer_common::addr::{FileVaddr, FrameAddr, UserAddr};
 
     use super::*;
     use crate::snapshot::ModuleId;
@@ -269,7 +316,11 @@ mod tests {
             totals,
             ..ProcessStats::default()
         };
-        EndedProcess { stats, stacks: vec![StackStats { id: StackId(7), stack: Arc::new(stack), totals }] }
+        EndedProcess {
+            stats,
+            stacks: vec![StackStats { id: StackId(7), stack: Arc::new(stack), totals }],
+            is_thinned: false,
+        }
     }
 
     #[test]
@@ -287,6 +338,31 @@ mod tests {
         assert_eq!(ids.len(), 3, "ids are told apart");
         let (_, again) = archive.show();
         assert!(stacks.iter().zip(&again).all(|(one, other)| Arc::ptr_eq(&one.stack, &other.stack)));
+    }
+
+    /// Large programs come and go beside small ones: the small ones' stacks stay as they are.
+    #[test]
+    fn the_frames_of_large_processes_are_told_as_one_before_a_process_goes() {
+        let mut archive = Archive::default();
+        archive.keep(ended(1, 5, 123));
+        for pid in 2..=40 {
+            let EndedProcess { stats, stacks, .. } = ended(pid, 5000, 7);
+            let stacks = vec![stacks[0].clone(); 4000];
+            let mut totals = Totals::default();
+            for stats in &stacks {
+                totals.add(&stats.totals);
+            }
+            archive.keep(EndedProcess { stats: ProcessStats { totals, ..stats }, stacks, is_thinned: false });
+        }
+        let (processes, stacks) = archive.show();
+        assert_eq!((processes.len(), archive.n_grouped()), (40, 0));
+        assert!(archive.n_frames <= MAX_FRAMES && archive.n_thinned() > 0, "{} frames", archive.n_frames);
+        for (place, process) in processes.iter().enumerate() {
+            let own = stacks.iter().filter(|stats| stats.stack.process == Some(ProcessId(place as u32)));
+            assert_eq!(own.map(|stats| stats.totals.allocated_bytes).sum::<u64>(), process.totals.allocated_bytes);
+        }
+        let small: Vec<_> = stacks.iter().filter(|stats| stats.stack.process == Some(ProcessId(0))).collect();
+        assert!(small.len() == 1 && small[0].stack.frames.len() == 10);
     }
 
     #[test]

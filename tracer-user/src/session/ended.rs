@@ -49,7 +49,7 @@ impl Tracer {
                 self.kernel.release_process(pid);
             }
             if !is_mere_fork(&stats) {
-                self.archive.keep(EndedProcess { stats, stacks });
+                self.archive.keep(EndedProcess { stats, stacks, is_thinned: false });
             }
         }
         let retired: Vec<TargetNumber> =

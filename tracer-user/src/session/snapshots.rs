@@ -199,6 +199,9 @@ impl Tracer {
         let grouped = (self.archive.n_grouped() > 0).then(|| {
             format!("{} of the processes that have ended are told together, by command", self.archive.n_grouped())
         });
+        let thinned = (self.archive.n_thinned() > 0).then(|| {
+            format!("of {} processes that have ended the smallest stacks are told as one", self.archive.n_thinned())
+        });
         let silent = self.n_without_allocator();
         let silent = (self.is_told_as_many() && silent > 0)
             .then(|| format!("in {silent} processes no allocator was found: they are not traced"));
@@ -208,7 +211,7 @@ impl Tracer {
              symbols, call the kernel themselves)"
                 .to_owned()
         });
-        notes.chain(paused).chain(everyone).chain(grouped).chain(silent).chain(unmapped).collect()
+        notes.chain(paused).chain(everyone).chain(grouped).chain(thinned).chain(silent).chain(unmapped).collect()
     }
 
     /// Living processes none of whose files defines an allocator.
