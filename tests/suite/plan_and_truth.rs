@@ -54,7 +54,7 @@ fn preloaded(library: &Path, program: &Program, truth: &Truth) -> Result<()> {
     let path = program.build()?;
     // The tracer starts the program: with LD_PRELOAD for the program alone.
     let preload = format!("LD_PRELOAD={}", library.display());
-    let report = Session::new().run("/usr/bin/env", &[preload.as_ref(), path.as_os_str()])?;
+    let report = Session::new().option("--no-follow-children").run("/usr/bin/env", &[preload.as_ref(), path.as_os_str()])?;
     truth.check(&report)
 }
 

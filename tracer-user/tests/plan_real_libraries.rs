@@ -8,7 +8,9 @@ use std::{
     process::Command,
 };
 
-use tracer_user::plan::{AllocatorSpec, Execution, Input, ProbePlan, ProbeSite, Problem, plan, plan_naive, plan_with};
+use tracer_user::plan::{
+    AllocatorSpec, Execution, Input, ProbePlan, ProbeSite, Problem, plan, plan_naive, plan_ranges, plan_with,
+};
 
 const FETCH: &str = "cargo xtask setup";
 
@@ -255,6 +257,28 @@ fn one_address_is_one_site() {
     assert_eq!(aliases("malloc"), &["__libc_malloc"]);
     assert_eq!(aliases("free"), &["cfree", "__libc_free"]);
     assert_eq!(aliases("memalign"), &["__libc_memalign", "aligned_alloc"]);
+}
+
+#[test]
+fn each_libc_has_five_functions_that_change_mappings() {
+    for row in [GLIBC_2_31, GLIBC_2_36, GLIBC_2_41, GLIBC_2_43, MUSL, MUSL_CET] {
+        let plan = plan_ranges(&read(row.file)).expect("an ELF file");
+        let symbols: Vec<&str> = plan.sites.iter().map(|site| site.symbol).collect();
+        assert_eq!(symbols, ["mmap", "munmap", "mremap", "brk", "madvise"], "{}", row.file);
+        assert_eq!(plan.problems, [], "{}", row.file);
+    }
+}
+
+#[test]
+fn of_allocators_only_tcmalloc_defines_functions_that_change_mappings() {
+    let symbols = |file: &str| -> Vec<&str> {
+        plan_ranges(&read(file)).expect("an ELF file").sites.iter().map(|site| site.symbol).collect()
+    };
+    assert_eq!(symbols(JEMALLOC.file), [""; 0]);
+    assert_eq!(symbols(MIMALLOC.file), [""; 0]);
+    let mut found = symbols(TCMALLOC.file);
+    found.sort_unstable();
+    assert_eq!(found, ["mmap", "mmap64", "mremap", "munmap"], "its mmap64 is another function");
 }
 
 #[test]

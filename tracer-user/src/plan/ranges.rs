@@ -87,7 +87,8 @@ pub fn plan_ranges(bytes: &[u8]) -> Result<MappingPlan, PlanError> {
     found.entries.sort_by_key(|entry| (entry.row.function, entry.vaddr));
     let go_text = GoText::of(&file, &found.go_text);
     let mut plan = MappingPlan::default();
-    for Entry { row, symbol, vaddr } in found.entries {
+    for Entry { row, rank, vaddr } in found.entries {
+        let symbol = row.symbols[rank];
         let is_go = match &go_text {
             GoText::None => false,
             GoText::Known(range) => range.contains(&vaddr.0),
@@ -130,7 +131,8 @@ struct Found {
 
 struct Entry {
     row: &'static MappingFunction,
-    symbol: &'static str,
+    /// The first of the row's symbols that is there.
+    rank: usize,
     vaddr: FileVaddr,
 }
 
@@ -154,12 +156,14 @@ impl Found {
                 continue;
             }
             let with_name = |row: &'static MappingFunction| {
-                row.symbols.iter().find(|symbol| symbol.as_bytes() == name).map(|symbol| (row, *symbol))
+                row.symbols.iter().position(|symbol| symbol.as_bytes() == name).map(|rank| (row, rank))
             };
-            let Some((row, symbol)) = MAPPING_FUNCTIONS.iter().find_map(with_name) else { continue };
-            let is_known = |entry: &Entry| entry.vaddr.0 == vaddr && entry.row.function == row.function;
-            if self.entries.len() < MAX_ENTRIES && !self.entries.iter().any(is_known) {
-                self.entries.push(Entry { row, symbol, vaddr: FileVaddr(vaddr) });
+            let Some((row, rank)) = MAPPING_FUNCTIONS.iter().find_map(with_name) else { continue };
+            let is_same = |entry: &&mut Entry| entry.vaddr.0 == vaddr && entry.row.function == row.function;
+            if let Some(known) = self.entries.iter_mut().find(is_same) {
+                known.rank = known.rank.min(rank);
+            } else if self.entries.len() < MAX_ENTRIES {
+                self.entries.push(Entry { row, rank, vaddr: FileVaddr(vaddr) });
             }
         }
     }
