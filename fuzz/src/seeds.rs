@@ -75,10 +75,11 @@ fn snapshot(n: u64, n_stacks: u32, random: &mut Random) -> Snapshot {
 fn process(id: u32, n: u64) -> ProcessStats {
     let totals = Totals { allocated_bytes: 123 * n, allocated_count: n, ..Totals::default() };
     ProcessStats {
-        pid: 4711 + id,
+        // The last is a sum, of more than there can be.
+        pid: if u64::from(id) == n + 2 { 0 } else { 4711 + id },
         pid_inside: (id > 0).then_some(id),
         parent_pid: Some(4711),
-        comm: format!("worker\u{7}{id}"),
+        comm: format!("worker\u{7}{id} ({} ended processes)", u64::MAX),
         exe: Some("/opt/service".into()),
         user: "root".into(),
         container: id.is_multiple_of(2).then(|| "web\n1".into()),

@@ -180,7 +180,7 @@ impl<'a> Judge<'a> {
         });
         *self.known_processes.entry(of).or_insert_with(|| {
             let pid = owner.map(Owner::pid).filter(|pid| *pid != 0).map(|pid| pid.to_string());
-            let is_match = |glob: &Glob, owner: Owner<'_>| glob.is_match(owner.comm());
+            let is_match = |glob: &Glob, owner: Owner<'_>| glob.is_match(owner.command());
             let wanted = self.filters.processes.iter().zip(&self.processes);
             let mut named =
                 wanted.map(|(text, glob)| pid.as_ref() == Some(text) || owner.is_some_and(|o| is_match(glob, o)));

@@ -241,11 +241,11 @@ impl<'a> Groups<'a> {
     fn owner(&mut self, side: &Side<'a>, stack: &StackStats) -> GroupId {
         let group = side.snapshot.owner(&stack.stack).map(|owner| match self.key {
             Key::Container => Group::Container(owner.home()),
-            Key::Command => Group::Command(owner.comm()),
+            Key::Command => Group::Command(owner.command()),
             Key::User => Group::User(owner.user()),
             // The sum of several has no pid.
             _ if side.is_one_session && owner.pid() != 0 => Group::Process(owner.pid(), owner.joined_at()),
-            _ => Group::Program(owner.home(), owner.comm()),
+            _ => Group::Program(owner.home(), owner.command()),
         });
         self.group(group.unwrap_or(Group::NoOwner))
     }

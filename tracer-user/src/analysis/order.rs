@@ -100,7 +100,7 @@ fn owner<'a>(key: Key, snapshot: &'a Snapshot, line: &Statistic<'a>) -> Label<'a
         Home::Container(name) => Some(name.as_bytes()),
         Home::NotKnown | Home::Host => None,
     };
-    let comm = Some(owner.comm().as_bytes());
+    let comm = Some(owner.command().as_bytes());
     match key {
         Key::Container => Label { first: home, ..Label::default() },
         Key::Command => Label { first: comm, ..Label::default() },

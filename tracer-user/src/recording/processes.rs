@@ -259,10 +259,7 @@ const fn how(number: u64) -> Result<Option<ProcessEnd>, Malformed> {
 /// What makes a process the same in two snapshots of a session: its pid and when it joined. Sums of processes that ended have no
 /// pid: they are told by the command before their number, `sh (12 ended processes)`.
 fn identity(process: &ProcessStats) -> (u32, Duration, &str) {
-    let command = match process.pid {
-        0 => process.comm.rsplit_once(" (").map_or(process.comm.as_str(), |(command, _)| command),
-        _ => "",
-    };
+    let command = if process.pid == 0 { process.command() } else { "" };
     (process.pid, process.joined_at, command)
 }
 

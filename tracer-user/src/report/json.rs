@@ -294,7 +294,7 @@ impl<'a> OwnerJson<'a> {
         let ended = owner.and_then(Owner::ended).map(|(at, _)| nanoseconds(at));
         Self {
             pid: owner.filter(|_| by_process).map(Owner::pid).filter(|pid| *pid != 0),
-            comm: owner.filter(|_| by_process || key == Key::Command).map(Owner::comm),
+            comm: owner.filter(|_| by_process || key == Key::Command).map(Owner::command),
             container: container.filter(|_| by_process || key == Key::Container),
             user: owner.filter(|_| by_process || key == Key::User).and_then(Owner::user),
             ended_ns: ended.filter(|_| by_process),

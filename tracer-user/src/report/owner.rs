@@ -28,12 +28,7 @@ pub(super) fn scope_name(snapshot: &Snapshot) -> Cow<'_, str> {
 
 /// `7 processes (5 running)`.
 fn counted<'a>(processes: impl Iterator<Item = &'a ProcessStats>) -> String {
-    let (mut n_all, mut n_running) = (0, 0);
-    for process in processes {
-        let (all, running) = number_of(process);
-        n_all += all;
-        n_running += running;
-    }
+    let (n_all, n_running) = numbers_of(processes);
     let what = if n_all == 1 { "process" } else { "processes" };
     match n_running {
         0 => format!("{n_all} {what} (all ended)"),
@@ -42,15 +37,18 @@ fn counted<'a>(processes: impl Iterator<Item = &'a ProcessStats>) -> String {
     }
 }
 
+/// How many processes there are, and how many of them run. A forged recording may say that there are any number.
+pub(super) fn numbers_of<'a>(processes: impl Iterator<Item = &'a ProcessStats>) -> (u64, u64) {
+    processes.map(number_of).fold((0, 0), |(all, running): (u64, u64), (more_all, more_running)| {
+        (all.saturating_add(more_all), running.saturating_add(more_running))
+    })
+}
+
 /// How many processes an entry stands for, and how many of them run: one, or the number that a sum of ended ones has behind its
 /// command.
-pub(super) fn number_of(process: &ProcessStats) -> (u64, u64) {
-    let sum = || process.comm.rsplit_once(" (")?.1.strip_suffix(" ended processes)")?.parse().ok();
-    match (process.pid, process.ended) {
-        (0, _) => (sum().unwrap_or(1), 0),
-        (_, None) => (1, 1),
-        (_, Some(_)) => (1, 0),
-    }
+fn number_of(process: &ProcessStats) -> (u64, u64) {
+    let n = process.n_processes();
+    (n, if process.pid != 0 && process.ended.is_none() { n } else { 0 })
 }
 
 /// What a line by process, container, command or user stands for.
@@ -58,7 +56,7 @@ pub(super) fn label(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> Stri
     let Some(owner) = snapshot.owner(&line.largest.stack) else { return "<process not known>".to_owned() };
     match key {
         Key::Container => home(owner.home()),
-        Key::Command => shortened(owner.comm()),
+        Key::Command => shortened(owner.command()),
         Key::User => owner.user().map_or_else(|| "<user not recorded>".to_owned(), shortened),
         _ => process(owner),
     }
@@ -89,7 +87,7 @@ pub(super) fn tail(line: &Statistic<'_>, snapshot: &Snapshot, key: Key) -> Strin
             let other = Owner::One(*id, process);
             match key {
                 Key::Container => other.home() == owner.home(),
-                Key::Command => other.comm() == owner.comm(),
+                Key::Command => other.command() == owner.command(),
                 _ => other.user() == owner.user(),
             }
         });
@@ -119,8 +117,8 @@ pub(super) const fn ended(how: ProcessEnd) -> &'static str {
 pub(super) fn program(line: &Statistic<'_>, snapshot: &Snapshot) -> String {
     let Some(owner) = snapshot.owner(&line.largest.stack) else { return "<process not known>".to_owned() };
     match owner.home() {
-        Home::Container(name) => format!("{} in container {}", shortened(owner.comm()), shortened(name)),
-        Home::NotKnown | Home::Host => shortened(owner.comm()),
+        Home::Container(name) => format!("{} in container {}", shortened(owner.command()), shortened(name)),
+        Home::NotKnown | Home::Host => shortened(owner.command()),
     }
 }
 

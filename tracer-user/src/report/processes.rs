@@ -2,7 +2,7 @@
 
 use super::{
     format::{grouped, shortened, signed_size, size},
-    owner::{cut, number_of, scope_name},
+    owner::{cut, numbers_of, scope_name},
     text::{losses, of_domain, push_line},
 };
 use crate::{
@@ -20,10 +20,7 @@ const NAME_WIDTH: usize = 34;
 /// ended ones)  peak 22.9 MiB  …  nothing lost`
 pub(super) fn header(snapshot: &Snapshot, domains: Domains) -> String {
     let totals = &snapshot.totals;
-    let (n_all, n_running) = snapshot
-        .told()
-        .map(|(_, process)| number_of(process))
-        .fold((0, 0), |sum, (all, running)| (sum.0 + all, sum.1 + running));
+    let (n_all, n_running) = numbers_of(snapshot.told().map(|(_, process)| process));
     let mut left = Totals::default();
     snapshot.told().filter(|(_, process)| process.ended.is_some()).for_each(|(_, process)| left.add(&process.totals));
     let at_end = match left.current_count {

@@ -8,7 +8,7 @@ use tracer_common::counters::Counter;
 use super::{
     format::path_text,
     json::{TotalsJson, finite, nanoseconds},
-    owner::{ended, number_of},
+    owner::ended,
 };
 use crate::{
     analysis::processes::{Moment, ProcessLine},
@@ -69,8 +69,8 @@ impl<'a> ProcessJson<'a> {
             pid: (process.pid != 0).then_some(process.pid),
             pid_inside: process.pid_inside,
             parent_pid: process.parent_pid,
-            processes: number_of(process).0,
-            comm: &process.comm,
+            processes: process.n_processes(),
+            comm: process.command(),
             exe: process.exe.as_deref().map(path_text),
             user: Some(process.user.as_str()).filter(|user| !user.is_empty()),
             container: process.container.as_deref(),

@@ -109,6 +109,21 @@ impl ProcessStats {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Its command. The sum of several that ended (pid 0) is called `sh (12 ended processes)`: the command that all had.
+    pub fn command(&self) -> &str {
+        self.sum().map_or(&self.comm, |(command, _)| command)
+    }
+
+    /// How many processes it stands for: one, unless it is a sum of several that ended.
+    pub fn n_processes(&self) -> u64 {
+        self.sum().map_or(1, |(_, n)| n)
+    }
+
+    fn sum(&self) -> Option<(&str, u64)> {
+        let (command, n) = self.comm.strip_suffix(" ended processes)").filter(|_| self.pid == 0)?.rsplit_once(" (")?;
+        Some((command, n.parse().ok()?))
+    }
 }
 
 /// How a process ended.

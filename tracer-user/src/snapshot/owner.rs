@@ -56,7 +56,15 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// Its command; hostile input.
+    /// Its command; of a sum the one that all had; hostile input.
+    pub fn command(self) -> &'a str {
+        match self {
+            Self::One(_, process) => process.command(),
+            Self::Target(target) => &target.comm,
+        }
+    }
+
+    /// What it is called: its command, and the number of processes of a sum; hostile input.
     pub fn comm(self) -> &'a str {
         match self {
             Self::One(_, process) => &process.comm,

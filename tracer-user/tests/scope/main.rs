@@ -156,6 +156,29 @@ fn json_tells_every_process_with_a_balance_that_closes() {
 }
 
 #[test]
+fn the_sum_of_ended_processes_counts_for_their_command_as_what_it_is() {
+    let dir = TempDir::new().expect("a folder for tests");
+    let mut cases = cases("redis");
+    cases[0].stats.pid = 0;
+    cases[0].stats.comm = "nginx (12 ended processes)".into();
+    record(&dir.path().join("sum.mtb"), &cases, "all processes");
+    let by_command = text_of(&dir, "report sum.mtb --by command");
+    assert!(by_command.contains("  17 processes (4 running, 13 ended)  "), "{by_command}");
+    let nginx = by_command.lines().find(|line| line.starts_with("#1 nginx: ")).expect("the largest");
+    assert!(nginx.contains("count=1382, ") && nginx.ends_with("  15 processes (3 running)"), "{nginx}");
+    let by_process = text_of(&dir, "report sum.mtb --by process");
+    assert!(by_process.contains("#6 nginx (12 ended processes): size=200 B"), "{by_process}");
+    assert!(text_of(&dir, "report sum.mtb --by process --process nginx").contains("#4 nginx (12 ended processes): "));
+    let report = json_of(&dir, "report sum.mtb --json -");
+    let sums = report["processes"].as_array().expect("a list").iter().filter(|one| one["pid"].is_null());
+    let sums: Vec<_> = sums.map(|one| (one["comm"].as_str(), one["processes"].as_u64())).collect();
+    assert_eq!(sums, [(Some("nginx"), Some(12))]);
+    // Told by its command, not by a pid that it does not have.
+    let diff = text_of(&dir, "diff sum.mtb@0 sum.mtb --by process");
+    assert!(diff.contains("nginx (12 ended processes): size=200 B (+0 B)"), "{diff}");
+}
+
+#[test]
 fn growth_names_the_process_that_grows() {
     let text = text_of(&folder(), "growth web.mtb --by process");
     expect_golden("growth_by_process.txt", &text);

@@ -115,7 +115,7 @@ pub fn check(
     Ok(Outcome {
         program: if snapshot.target.comm.is_empty() { snapshot.scope.clone() } else { snapshot.target.comm.clone() },
         pid: snapshot.target.pid,
-        scope: snapshot.is_of_many().then(|| (snapshot.scope.clone(), snapshot.told().count())),
+        scope: snapshot.is_of_many().then(|| (snapshot.scope.clone(), n_processes(&snapshot))),
         traced: snapshot.duration,
         from_start: snapshot.from_start,
         checks: judge.checks,
@@ -169,6 +169,11 @@ fn doubts(subject: &Subject<'_>, snapshot: &Snapshot) -> Vec<Doubt> {
     }
     doubts.extend(recording.problems.iter().cloned().map(Doubt::Broken));
     doubts
+}
+
+/// Those told together counted one by one.
+fn n_processes(snapshot: &Snapshot) -> u64 {
+    snapshot.told().map(|(_, process)| process.n_processes()).fold(0, u64::saturating_add)
 }
 
 /// Whether anything may still free what it holds.

@@ -222,7 +222,7 @@ pub struct Outcome {
     /// Its id.
     pub pid: u32,
     /// What selected the processes, and how many there were: budgets are for all of them together. `None`: there was one; hostile input.
-    pub scope: Option<(String, usize)>,
+    pub scope: Option<(String, u64)>,
     /// How long it was traced until the snapshot.
     pub traced: Duration,
     /// Whether it was traced from its start; else blocks from before are not in the figures.

@@ -62,7 +62,7 @@ fn owner(snapshot: &Snapshot, line: &Statistic<'_>, key: Key) -> [String; OWNER_
     let ended = owner.ended().filter(|_| by_process).map(|(at, _)| format!("{:.3}", at.as_secs_f64()));
     [
         if by_process && owner.pid() != 0 { owner.pid().to_string() } else { String::new() },
-        told(Key::Command, Some(owner.comm())),
+        told(Key::Command, Some(owner.command())),
         told(Key::Container, container),
         told(Key::User, owner.user()),
         ended.unwrap_or_default(),

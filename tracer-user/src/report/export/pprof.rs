@@ -166,7 +166,7 @@ impl Tables {
                     Home::Container(name) => Some(name),
                     Home::NotKnown | Home::Host => None,
                 };
-                let known = [("comm", Some(owner.comm())), ("container", container), ("user", owner.user())];
+                let known = [("comm", Some(owner.command())), ("container", container), ("user", owner.user())];
                 for (key, value) in known.into_iter().filter_map(|(key, value)| Some((key, value?))) {
                     label.push(Label { key: self.string(key), str: self.string(&text(value)), num: 0 });
                 }

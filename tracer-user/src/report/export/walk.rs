@@ -206,9 +206,8 @@ fn owner_label(owner: Option<Owner<'_>>, owners: Owners) -> String {
         }
         Owners::Key(Key::Container) => format!("[{}]", home(owner.home())),
         Owners::Key(Key::User) => format!("[user {}]", owner.user().map_or_else(|| "not recorded".to_owned(), text)),
-        Owners::Key(Key::Command) => format!("[{}]", text(owner.comm())),
-        Owners::Process | Owners::Program | Owners::Key(_) => {
-            format!("[{}{}]", text(owner.comm()), container(owner))
-        }
+        Owners::Key(Key::Command) => format!("[{}]", text(owner.command())),
+        Owners::Process => format!("[{}{}]", text(owner.comm()), container(owner)),
+        Owners::Program | Owners::Key(_) => format!("[{}{}]", text(owner.command()), container(owner)),
     }
 }
