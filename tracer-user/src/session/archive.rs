@@ -176,7 +176,7 @@ impl Archive {
         let end = ended.stats.ended.map(|(_, end)| end);
         let mut name = (ended.stats.comm.clone(), end);
         if !self.groups.contains_key(&name) && self.groups.len() >= MAX_GROUPS {
-            name.0 = "other commands".to_owned();
+            "other commands".clone_into(&mut name.0);
         }
         let comm = name.0.clone();
         let group = self.groups.entry(name).or_insert_with(|| Group {
