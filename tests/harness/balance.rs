@@ -64,11 +64,17 @@ pub fn check_balance(report: &Report) -> Result<u64> {
         |figure: fn(&crate::Stat) -> Figure| report.stats.iter().map(figure).fold(Figure::default(), |a, b| a + b);
     for (what, lines, whole) in [
         ("live", sum(crate::Stat::live), totals.current()),
-        ("peak", sum(crate::Stat::peak), totals.peak()),
         ("allocated", sum(crate::Stat::allocated), totals.allocated()),
     ] {
         ensure!(lines == whole, "{what}: the lines sum to {lines:?}, the total is {whole:?}");
     }
+    let (lines, whole) = (sum(crate::Stat::peak), totals.peak());
+    let is_of_one = totals.peak_count.is_some();
+    ensure!(
+        if is_of_one { lines == whole } else { lines.bytes >= whole.bytes },
+        "peak: the lines sum to {lines:?}, the total {} is {whole:?}",
+        if is_of_one { "of one process" } else { "of processes that may peak one after another" }
+    );
     let made = get("hits_entry")? + get("hits_free")?;
     let known = totals.allocated_count
         + (totals.freed_count - get("missed_frees")?)
