@@ -111,6 +111,6 @@ fn read_all(mut pipe: impl io::Read) -> Vec<u8> {
 }
 
 /// A command with nothing on its stdin and pipes for what it writes.
-pub(crate) fn piped(command: &mut Command) -> &mut Command {
+pub fn piped(command: &mut Command) -> &mut Command {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
 }

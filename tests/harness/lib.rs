@@ -20,7 +20,7 @@ pub mod terminal;
 mod truth;
 
 pub use balance::{check_balance, check_mapping_balance, check_stacks, counter, walks_at_a_root};
-pub use guard::{Guard, Output, TIME_OUT};
+pub use guard::{Guard, Output, TIME_OUT, piped};
 pub use oracle::{HeaptrackEvents, heaptrack, valgrind};
 pub use programs::{Program, copy_program, root, target_dir, tracer};
 pub use real::{GIT, JQ, PYTHON3, RealProgram, SQLITE3};

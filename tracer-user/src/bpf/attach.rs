@@ -49,8 +49,13 @@ pub enum AttachError {
         source: io::Error,
     },
     /// There is no place to define trace events.
-    #[error("failed to open the kernel's trace events (needs CAP_SYS_ADMIN, or a tracefs that can be written)")]
+    #[error(
+        "failed to open the kernel's trace events (needs CAP_SYS_ADMIN; without it CAP_DAC_OVERRIDE and tracefs mounted at /sys/kernel/tracing)"
+    )]
     TraceEvents(#[source] io::Error),
+    /// Probes for everyone are perf uprobes, which the kernel keeps from this process.
+    #[error("this kernel lets only CAP_SYS_ADMIN attach probes that reach more than processes known by --pid")]
+    Everyone,
 }
 
 fn descriptors(error: &io::Error) -> &'static str {
@@ -109,6 +114,18 @@ enum Link {
 }
 
 impl Kernel {
+    /// How to attach what is to reach this far: by trace events where this kernel keeps uprobes of their own from this process.
+    ///
+    /// # Errors
+    /// There is no other way.
+    pub fn permitted(&self, reach: Reach) -> Result<Reach, AttachError> {
+        match reach {
+            _ if !self.uprobes_refused => Ok(reach),
+            Reach::Process(_) | Reach::Processes => Ok(Reach::Processes),
+            Reach::Everyone => Err(AttachError::Everyone),
+        }
+    }
+
     /// Attaches all of a file's probes; while paused they are only remembered. Return probes come first: an entry
     /// whose return is not probed would leave a call in flight.
     ///

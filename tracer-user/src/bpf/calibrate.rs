@@ -1,17 +1,20 @@
 //! What a trap costs on this host: measured on a function of our own, so that the share of the target's time that the probes
 //! take can be estimated.
 
-use std::time::Instant;
+use std::{error::Error, io, os::fd::AsFd as _, path::Path, time::Instant};
 
 use aya::programs::{
-    UProbe,
+    ProgramError, UProbe,
     uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
 };
 use tracer_common::counters::Counter;
 
 use crate::snapshot::Counters;
 
-use super::kernel::Kernel;
+use super::{
+    kernel::Kernel,
+    trace_events::{Heirs, TraceEvents},
+};
 
 /// Seconds that the trap of a hit takes, without our programs' own work.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -50,22 +53,63 @@ impl TrapCost {
 }
 
 impl Kernel {
-    /// Measures [`TrapCost`] on this process; zero where the probe could not be attached.
+    /// Measures [`TrapCost`] on this process; zero where no probe could be attached.
+    ///
+    /// Uprobes of their own take CAP_SYS_ADMIN since Linux 6.16 and the stable kernels of July 2025 (`perf_uprobe_event_init`,
+    /// kernel/events/core.c), before that CAP_PERFMON: this is where it is found out.
     pub fn trap_cost(&mut self) -> TrapCost {
         let Some(offset) = calibration_offset() else { return TrapCost::default() };
         let bare = time_calls();
         // Both probes stay until the object goes: to take one away waits for a grace period of the kernel (0.1 s on 6.18).
-        let Some(entry) = self.time_with("empty", offset) else { return TrapCost::default() };
-        let Some(both) = self.time_with("empty_return", offset) else { return TrapCost::default() };
+        let timed = self.time_own(offset).or_else(|error| {
+            self.uprobes_refused = is_refusal(error.as_ref());
+            log::debug!("no uprobes of our own: {error}");
+            self.time_events(offset)
+        });
+        let (entry, both) = timed.unwrap_or_else(|error| {
+            log::debug!("what a trap costs is not known: {error}");
+            (bare, bare)
+        });
         TrapCost { entry_seconds: (entry - bare).max(0.0), return_seconds: (both - entry).max(0.0) }
     }
 
-    fn time_with(&mut self, program: &str, offset: u64) -> Option<f64> {
-        let uprobe: &mut UProbe = self.ebpf.program_mut(program)?.try_into().ok()?;
-        let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: None };
-        uprobe.attach(point, "/proc/self/exe", UProbeScope::CallingProcess).ok()?;
-        Some(time_calls())
+    /// Mean seconds of a call with an entry probe, and with a return probe too.
+    fn time_own(&mut self, offset: u64) -> Result<(f64, f64), Box<dyn Error>> {
+        let mut time_with = |program| {
+            let uprobe: &mut UProbe =
+                self.ebpf.program_mut(program).expect("the object has every program of the list").try_into()?;
+            let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: None };
+            uprobe.attach(point, OWN_FILE, UProbeScope::CallingProcess)?;
+            Ok::<_, ProgramError>(time_calls())
+        };
+        Ok((time_with("empty")?, time_with("empty_return")?))
     }
+
+    /// As [`Self::time_own`], by trace events.
+    fn time_events(&self, offset: u64) -> Result<(f64, f64), Box<dyn Error>> {
+        let mut events = TraceEvents::new()?;
+        events.add_process(std::process::id(), Heirs::None, true)?;
+        let mut time_with = |program, is_return| {
+            let uprobe: &UProbe =
+                self.ebpf.program(program).expect("the object has every program of the list").try_into()?;
+            events.define(Path::new(OWN_FILE), offset, is_return, uprobe.fd()?.as_fd(), 0)?;
+            Ok::<_, Box<dyn Error>>(time_calls())
+        };
+        Ok((time_with("empty", false)?, time_with("empty_return", true)?))
+    }
+}
+
+const OWN_FILE: &str = "/proc/self/exe";
+
+fn is_refusal(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return matches!(io.raw_os_error(), Some(libc::EACCES | libc::EPERM));
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Mean seconds of one call.

@@ -79,6 +79,8 @@ pub struct Kernel {
     pub(super) paused: bool,
     /// Where [`super::Reach::Processes`] is used.
     pub(super) trace_events: Option<TraceEvents>,
+    /// The kernel lets this process open no perf uprobe: known once [`Kernel::trap_cost`] has tried.
+    pub(super) uprobes_refused: bool,
     /// What the programs log, when asked for.
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     control: MappedArray<Control>,
@@ -195,6 +197,7 @@ impl Kernel {
             sites: Vec::new(),
             paused: false,
             trace_events: None,
+            uprobes_refused: false,
             sizes,
         };
         kernel.control.set(

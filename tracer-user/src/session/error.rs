@@ -88,7 +88,7 @@ pub enum TraceError {
         /// The modules.
         looked_at: String,
         /// What is special about it.
-        hint: &'static str,
+        hint: String,
     },
 }
 

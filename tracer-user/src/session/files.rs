@@ -165,8 +165,15 @@ impl TracedFiles {
     }
 
     /// What is special about these files, none of which defines an allocator.
-    pub(super) fn hint(&self, mapped: &[ModuleId], exe: Option<&Path>) -> Option<&'static str> {
-        mapped.iter().find_map(|id| {
+    pub(super) fn hint(&self, mapped: &[ModuleId], exe: Option<&Path>) -> Option<String> {
+        let unread: Vec<ModuleId> = mapped.iter().copied().filter(|id| !self.files.get(*id).is_open()).collect();
+        if unread.iter().any(|id| self.files.get(*id).module.kind == ModuleKind::File) {
+            let names = self.names(&unread);
+            return Some(format!(
+                "; {names} could not be opened, which takes CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH where it is another user's"
+            ));
+        }
+        let hint = mapped.iter().find_map(|id| {
             let loaded = self.files.get(*id);
             let bytes = loaded.bytes().ok()?;
             let elf = object::File::parse(&*bytes).ok()?;
@@ -177,6 +184,7 @@ impl TracedFiles {
             let has_symbols = elf.symbols().next().is_some() || elf.dynamic_symbols().next().is_some();
             (is_exe && !has_symbols)
                 .then_some("; the executable is static and stripped: install its debug file (found by build id or debug link), trace a build with symbols, or describe its allocator with --allocator")
-        })
+        });
+        hint.map(str::to_owned)
     }
 }

@@ -207,6 +207,7 @@ impl Tracer {
             None
         };
         let trap_cost = kernel.trap_cost();
+        let reach = kernel.permitted(wanted.reach)?;
         let mut tracer = Self {
             kernel,
             mappings,
@@ -219,7 +220,7 @@ impl Tracer {
             is_many,
             origin: wanted.origin,
             follow: wanted.follow,
-            reach: wanted.reach,
+            reach,
             placement: options.placement,
             attached: HashSet::new(),
             containers,

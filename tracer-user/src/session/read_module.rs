@@ -208,7 +208,7 @@ pub fn plan_of(process: &Process) -> Result<String, TraceError> {
             pid: process.pid,
             comm: process.comm.clone(),
             looked_at: looked_at.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
-            hint: "",
+            hint: String::new(),
         });
     }
     Ok(text)

@@ -102,7 +102,7 @@ impl Traced {
             pid: self.stats.pid,
             comm: self.stats.comm.clone(),
             looked_at: files.names(&self.mapped),
-            hint: files.hint(&self.mapped, exe).unwrap_or(""),
+            hint: files.hint(&self.mapped, exe).unwrap_or_default(),
         }
     }
 }

@@ -57,6 +57,11 @@ pub struct LoadedModule {
 }
 
 impl LoadedModule {
+    /// Whether its bytes are at hand.
+    pub fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// All bytes of the file; empty for generated code.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 use std::{fmt::Write as _, fs};
 
 use super::{
+    capabilities::Capabilities,
     kernel::{KernelVersion, running_release},
     seccomp::{self, Arch},
 };
@@ -88,6 +89,7 @@ pub fn checks(facts: &HostFacts) -> Vec<Check> {
         btf(facts),
         jit(facts),
         capabilities_to_trace(caps),
+        capabilities_to_attach(caps),
         capabilities_to_read(caps),
         lockdown(facts),
         perf_event_paranoid(facts, caps),
@@ -171,38 +173,6 @@ fn jit(facts: &HostFacts) -> Check {
     }
 }
 
-/// Effective capabilities, by their bit (include/uapi/linux/capability.h).
-#[derive(Clone, Copy)]
-struct Capabilities(u64);
-
-impl Capabilities {
-    const DAC_READ_SEARCH: u32 = 2;
-    const SYS_PTRACE: u32 = 19;
-    const SYS_ADMIN: u32 = 21;
-    const PERFMON: u32 = 38;
-    const BPF: u32 = 39;
-
-    fn parse(status: &str) -> Self {
-        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-        Self(line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0))
-    }
-
-    fn has(self, bit: u32) -> bool {
-        self.0 >> bit & 1 == 1
-    }
-
-    /// The kernel takes CAP_SYS_ADMIN for both (bpf_capable(), perfmon_capable()).
-    fn can_trace(self) -> bool {
-        self.has(Self::SYS_ADMIN) || (self.has(Self::BPF) && self.has(Self::PERFMON))
-    }
-
-    /// The names of those of `wanted` that are missing.
-    fn missing(self, wanted: &[(u32, &'static str)]) -> String {
-        let names: Vec<&str> = wanted.iter().filter(|(bit, _)| !self.has(*bit)).map(|(_, name)| *name).collect();
-        names.join(" and ")
-    }
-}
-
 fn capabilities_to_trace(caps: Capabilities) -> Check {
     const WANTED: [(u32, &str); 2] = [(Capabilities::BPF, "CAP_BPF"), (Capabilities::PERFMON, "CAP_PERFMON")];
     if caps.can_trace() {
@@ -210,6 +180,15 @@ fn capabilities_to_trace(caps: Capabilities) -> Check {
     }
     let missing = format!("no {}", caps.missing(&WANTED));
     check(Level::Fail, "may trace", missing, "needs CAP_BPF and CAP_PERFMON; try sudo")
+}
+
+fn capabilities_to_attach(caps: Capabilities) -> Check {
+    if caps.has(Capabilities::SYS_ADMIN) {
+        return check(Level::Ok, "may attach anywhere", "yes", "");
+    }
+    let remedy = "on most kernels since July 2025 --pid and run then need a tracefs that may be written (CAP_DAC_OVERRIDE), and other scopes \
+                  CAP_SYS_ADMIN";
+    check(Level::Warn, "may attach anywhere", "no CAP_SYS_ADMIN", remedy)
 }
 
 fn capabilities_to_read(caps: Capabilities) -> Check {
@@ -291,6 +270,7 @@ ok    uprobes                    perf event type 8
 ok    kernel BTF                 yes
 ok    BPF JIT                    on
 ok    may trace                  yes
+ok    may attach anywhere        yes
 ok    may read targets           yes
 ok    lockdown                   integrity
 ok    perf_event_paranoid        2
@@ -318,6 +298,7 @@ ok    return probes              pass seccomp filters
         let user = HostFacts { own_status: "CapEff:\t0000000000000000\n".to_owned(), ..good() };
         let tracing = found(&user, "may trace");
         assert_eq!((tracing.level, tracing.value.as_str()), (Level::Fail, "no CAP_BPF and CAP_PERFMON"));
+        assert_eq!(found(&user, "may attach anywhere").level, Level::Warn);
         assert_eq!(found(&user, "may read targets").level, Level::Warn);
         assert_eq!(found(&user, "perf_event_paranoid").level, Level::Warn);
     }

@@ -1,5 +1,6 @@
 //! The target: what `/proc` tells of a process, its mappings and the files behind them; and the host it runs on.
 
+pub mod capabilities;
 pub mod data_segment;
 pub mod files;
 pub mod host;
@@ -11,6 +12,7 @@ pub mod process;
 pub mod root;
 pub mod seccomp;
 
+pub use capabilities::Capabilities;
 pub use files::{Files, LoadedModule};
 pub use mappings::{Found, Mappings};
 pub use process::{Process, ProcessError};
