@@ -1,12 +1,12 @@
 //! The head of a report on many processes: the scope, and its first processes in three orders.
 
 use super::{
-    format::{grouped, shortened, signed_size, size},
+    format::{grouped, shortened, signed_size, size, size_f64},
     owner::{cut, numbers_of, scope_name},
     text::{losses, of_domain, push_line},
 };
 use crate::{
-    analysis::processes::{Moment, ProcessLine, TopProcesses},
+    analysis::processes::{Moment, ProcessLine, Rank, TopProcesses},
     options::{Domains, Key, ReportOptions, Sort, View},
     snapshot::{Snapshot, Totals},
 };
@@ -76,36 +76,63 @@ pub(super) fn push_top(out: &mut String, snapshot: &Snapshot, earlier: Option<&M
         return;
     }
     let top = TopProcesses::of(snapshot, earlier, MAX_ROWS.min(options.top));
-    let since = top.since.map_or_else(|| "joined".to_owned(), |since| format!("{:.1} s", since.as_secs_f64()));
-    let orders = [("live", &top.by_live), ("growth", &top.by_growth), ("allocating", &top.by_allocating)];
-    // Where one order shows all of them, the others say nothing more.
-    let n_orders = if top.by_live.len() == top.n_ranked { 1 } else { orders.len() };
-    if orders.iter().all(|(_, lines)| lines.is_empty()) {
+    let [live, second, third] = &top.orders[..] else { return };
+    if top.orders.iter().all(|(_, lines)| lines.is_empty()) {
         return;
     }
     push_line(
         out,
         &format!(
             "{:<13}{:>9} {:>10} {:>13} {:>13}  command (container)",
-            "processes by", "pid", "live", "growth", "allocating"
+            "processes by",
+            "pid",
+            heading(live.0),
+            heading(second.0),
+            heading(third.0)
         ),
     );
-    for (order, lines) in orders.into_iter().take(n_orders) {
+    // Where one order shows all of them, the others say nothing more.
+    let n_orders = if live.1.len() == top.n_ranked { 1 } else { top.orders.len() };
+    for (rank, lines) in top.orders.iter().take(n_orders) {
         for (at, line) in lines.iter().enumerate() {
-            push_line(out, &row(if at == 0 { order } else { "" }, line));
+            push_line(out, &row(if at == 0 { heading(*rank) } else { "" }, line, [second.0, third.0]));
         }
     }
-    push_line(out, &format!("rates since {since}; lines of each: --by process; of one only: --process PID"));
+    let rates = match top.since {
+        _ if !top.any_runs => "live: when it ended".to_owned(),
+        None => "rates since joined".to_owned(),
+        Some(since) => format!("rates since {:.1} s", since.as_secs_f64()),
+    };
+    push_line(out, &format!("{rates}; lines of each: --by process; of one only: --process PID"));
 }
 
-fn row(order: &str, line: &ProcessLine<'_>) -> String {
+fn heading(rank: Rank) -> &'static str {
+    match rank {
+        Rank::Live => "live",
+        Rank::Growth => "growth",
+        Rank::Allocating => "allocating",
+        Rank::Peak => "peak",
+        Rank::Allocated => "allocated",
+    }
+}
+
+fn cell(rank: Rank, line: &ProcessLine<'_>) -> String {
+    let totals = &line.process.totals;
+    match rank {
+        Rank::Live => size(totals.current_bytes),
+        Rank::Growth => format!("{}/s", signed_size(line.growth.round() as i128)),
+        Rank::Allocating => format!("{}/s", size_f64(line.allocating)),
+        Rank::Peak => size(totals.peak_bytes),
+        Rank::Allocated => size(totals.allocated_bytes),
+    }
+}
+
+fn row(order: &str, line: &ProcessLine<'_>, ranks: [Rank; 2]) -> String {
     let process = line.process;
     let container = process.container.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
     let ended = if process.ended.is_some() && process.pid != 0 { ", ended" } else { "" };
     let pid = if process.pid == 0 { "–".to_owned() } else { process.pid.to_string() };
-    let per_second = |bytes: f64| format!("{}/s", signed_size(bytes.round() as i128));
-    let allocating = format!("{}/s", super::format::size_f64(line.allocating));
     let name = cut(&format!("{}{container}{ended}", process.comm), NAME_WIDTH);
-    let live = size(process.totals.current_bytes);
-    format!("  {order:<11}{pid:>9} {live:>10} {:>13} {allocating:>13}  {name}", per_second(line.growth))
+    let [live, second, third] = [Rank::Live, ranks[0], ranks[1]].map(|rank| cell(rank, line));
+    format!("  {order:<11}{pid:>9} {live:>10} {second:>13} {third:>13}  {name}")
 }
