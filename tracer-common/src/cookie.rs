@@ -1,6 +1,7 @@
 //! The attach cookie of a probe site: which function, where its arguments live at the site, how far rsp has moved.
 
-/// The shape of an allocator function's arguments; each has one BPF entry program.
+/// The shape of an allocator function's arguments and result. Each has a BPF entry program, but for the last, which shares
+/// [`Self::PointerSize`]'s and is told by a bit of the cookie.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Shape {
@@ -18,11 +19,13 @@ pub enum Shape {
     PointerCountSize = 5,
     /// `f(ptr)`: free.
     Pointer = 6,
+    /// `f(ptr, size) -> usable size`, at least `size` unless it failed: jemalloc's xallocx.
+    PointerSizeInPlace = 7,
 }
 
 impl Shape {
     /// Every shape, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Size,
         Self::CountSize,
         Self::AlignSize,
@@ -30,13 +33,14 @@ impl Shape {
         Self::PointerSize,
         Self::PointerCountSize,
         Self::Pointer,
+        Self::PointerSizeInPlace,
     ];
 
     /// How many integer arguments (rdi, rsi, rdx) the entry program reads.
     pub const fn n_args(self) -> usize {
         match self {
             Self::Size | Self::Pointer => 1,
-            Self::CountSize | Self::AlignSize | Self::PointerSize => 2,
+            Self::CountSize | Self::AlignSize | Self::PointerSize | Self::PointerSizeInPlace => 2,
             Self::OutAlignSize | Self::PointerCountSize => 3,
         }
     }
@@ -69,14 +73,15 @@ impl Reg {
 /// What the kernel hands the BPF program with each hit.
 ///
 /// Bits 0–7 the function's index in the table of allocator functions, 8–11, 12–15, 16–19 the registers that hold arguments 0,
-/// 1, 2 at the site, 20 set when all arguments are where the ABI puts them and rsp is at the return address,
-/// 32–47 bytes that rsp lies below the return address.
+/// 1, 2 at the site, 20 set when all arguments are where the ABI puts them and rsp is at the return address, 21 set for
+/// [`Shape::PointerSizeInPlace`], 32–47 bytes that rsp lies below the return address.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SiteCookie(pub u64);
 
 impl SiteCookie {
     const STANDARD: u64 = 1 << 20;
+    const IN_PLACE: u64 = 1 << 21;
 
     /// Packs a site's facts.
     pub fn new(function: u8, args: [Reg; 3], rsp_moved_bytes: u16) -> Self {
@@ -88,6 +93,18 @@ impl SiteCookie {
             bits |= Self::STANDARD;
         }
         Self(bits)
+    }
+
+    /// The same for a function of [`Shape::PointerSizeInPlace`].
+    #[must_use]
+    pub const fn in_place(self) -> Self {
+        Self(self.0 | Self::IN_PLACE)
+    }
+
+    /// Whether the function is of [`Shape::PointerSizeInPlace`].
+    #[inline(always)]
+    pub const fn is_in_place(self) -> bool {
+        self.0 & Self::IN_PLACE != 0
     }
 
     /// Index of the function in the table of allocator functions.

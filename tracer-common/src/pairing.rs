@@ -100,6 +100,13 @@ pub const fn on_return(slot: &CallInFlight, sp: u64) -> ReturnDecision {
     }
 }
 
+/// The block that `xallocx(pointer, size)` leaves, as a reallocation would return it: its result is the block's usable size, less than
+/// asked for when it failed.
+#[inline(always)]
+pub const fn resized_in_place(pointer: u64, size: u64, usable: u64) -> u64 {
+    if usable >= size { pointer } else { 0 }
+}
+
 /// What a reallocation came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReallocOutcome {

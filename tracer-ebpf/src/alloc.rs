@@ -13,7 +13,7 @@ use tracer_common::{
     counters::Counter,
     pairing::{
         CallInFlight, EntryDecision, ReallocOutcome, ReturnDecision, can_only_fail, errno_is_failure, is_repeated_free,
-        on_entry, on_return, realloc_outcome, requested_bytes, same_sp,
+        on_entry, on_return, realloc_outcome, requested_bytes, resized_in_place, same_sp,
     },
 };
 
@@ -45,7 +45,7 @@ pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
         Shape::OutAlignSize => (c, a),
         Shape::PointerSize => (b, a),
         Shape::PointerCountSize => (requested_bytes(b, c), a),
-        Shape::Pointer => return 0,
+        Shape::Pointer | Shape::PointerSizeInPlace => return 0,
     };
     let walk = stack::walk(&hit, entry.sp, entry.bp);
     let target = hit.target;
@@ -68,7 +68,11 @@ pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
     slot.return_address = walk.return_address;
     slot.tail_calls = 0;
     slot.n_pauses = n_pauses();
-    slot.in_flight = 1 + shape as u16;
+    slot.in_flight = 1 + if matches!(shape, Shape::PointerSize) && cookie.is_in_place() {
+        Shape::PointerSizeInPlace as u16
+    } else {
+        shape as u16
+    };
     finish_sample(started);
     0
 }
@@ -108,6 +112,8 @@ pub fn leave(ctx: &RetProbeContext) -> u32 {
     let new = Block { size: slot.size, born_ns: account::now_ns(), stack: slot.stack, _pad: 0 };
     if in_flight == 1 + Shape::PointerSize as u16 || in_flight == 1 + Shape::PointerCountSize as u16 {
         reallocated(target, slot, new, returned);
+    } else if in_flight == 1 + Shape::PointerSizeInPlace as u16 {
+        reallocated(target, slot, new, resized_in_place(slot.pointer, new.size, returned));
     } else if in_flight == 1 + Shape::OutAlignSize as u16 {
         // posix_memalign returns an error number (an int), the block through its out-pointer.
         if errno_is_failure(returned) {

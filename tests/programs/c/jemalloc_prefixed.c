@@ -1,6 +1,6 @@
 // A program's own jemalloc, with a prefix, beside libc's malloc: two allocators in one process.
-// totals: allocated=56076/339 freed=52431/333 current=3645/6 peak=53913/328
-// counters: moves=11
+// totals: allocated=58116/340 freed=54452/334 current=3664/6 peak=53913/328
+// counters: moves=12 failed=1
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -12,6 +12,7 @@ int je_posix_memalign(void **, size_t, size_t);
 void *je_aligned_alloc(size_t, size_t);
 void *je_mallocx(size_t, int);
 void *je_rallocx(void *, size_t, int);
+size_t je_xallocx(void *, size_t, size_t, int);
 void je_dallocx(void *, int);
 void je_sdallocx(void *, size_t, int);
 
@@ -34,7 +35,9 @@ int main(void) {
     for (int i = 0; i < 6; i++)
         m[i] = je_realloc(m[i], 1021); //@ allocated=6126/6 live=1021/1 peak=6126/6
     for (int i = 0; i < 5; i++)
-        x[i] = je_rallocx(x[i], 2021, 0); //@ allocated=10105/5 live=2021/1 peak=10105/5
+        x[i] = je_rallocx(x[i], 2021, 0); //@ allocated=10105/5 peak=10105/5
+    if (je_xallocx(x[5], 100000, 0, 0) >= 100000)
+        return 2;
 
     for (int i = 1; i < 211; i++)
         je_free(m[i]);
@@ -48,5 +51,8 @@ int main(void) {
         je_free(p[i]);
     for (int i = 1; i < 29; i++)
         free(libc[i]);
+    // In place: the block is as large as its class, 2048 B.
+    if (je_xallocx(x[0], 2040, 0, 0) < 2040) //@ allocated=2040/1 live=2040/1
+        return 3;
     return 0;
 }

@@ -311,7 +311,7 @@ fn entry_program(shape: Shape) -> &'static str {
         Shape::CountSize => "enter_count_size",
         Shape::AlignSize => "enter_align_size",
         Shape::OutAlignSize => "enter_out_align_size",
-        Shape::PointerSize => "enter_pointer_size",
+        Shape::PointerSize | Shape::PointerSizeInPlace => "enter_pointer_size",
         Shape::PointerCountSize => "enter_pointer_count_size",
         Shape::Pointer => "enter_pointer",
     }

@@ -9,9 +9,8 @@ const RCX: Reg = Reg(1);
 
 /// Every traced function. A row's index is the `function` byte of the attach cookie, so rows are only ever appended.
 ///
-/// Not here: `nallocx` and its like, which allocate nothing; `xallocx`, whose result is a size and needs a shape of its own;
-/// functions that take a string (`mi_strdup`), whose size no argument tells.
-pub const FUNCTIONS: [AllocatorFunction; 82] = [
+/// Not here: `nallocx` and its like, which allocate nothing; functions that take a string (`mi_strdup`), whose size no argument tells.
+pub const FUNCTIONS: [AllocatorFunction; 83] = [
     c_function("malloc", &["malloc", "__libc_malloc"], Shape::Size),
     c_function("calloc", &["calloc", "__libc_calloc"], Shape::CountSize),
     c_function("realloc", &["realloc", "__libc_realloc"], Shape::PointerSize),
@@ -109,6 +108,7 @@ pub const FUNCTIONS: [AllocatorFunction; 82] = [
     own("__rust_alloc", &RUST_ALLOC, Shape::Size).wrapper(),
     own("__rust_realloc", &RUST_REALLOC, Shape::PointerSize).reading([Reg(7), RCX, RDX]).wrapper(),
     own("__rust_dealloc", &RUST_DEALLOC, Shape::Pointer).wrapper(),
+    own("xallocx", &["xallocx", "je_xallocx", "_rjem_xallocx"], Shape::PointerSizeInPlace),
 ];
 
 /// Mangled by the Itanium C++ ABI: `nw`/`na` new and new[], `m` size_t, then std::align_val_t, std::nothrow_t, and the
@@ -266,7 +266,7 @@ pub const fn arg_name(shape: Shape, n: usize) -> &'static str {
         Shape::CountSize => ["count", "size", ""],
         Shape::AlignSize => ["align", "size", ""],
         Shape::OutAlignSize => ["out", "align", "size"],
-        Shape::PointerSize => ["ptr", "size", ""],
+        Shape::PointerSize | Shape::PointerSizeInPlace => ["ptr", "size", ""],
         Shape::PointerCountSize => ["ptr", "count", "size"],
         Shape::Pointer => ["ptr", "", ""],
     };

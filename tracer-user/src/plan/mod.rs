@@ -127,7 +127,8 @@ pub struct ProbeSite {
 impl ProbeSite {
     /// What the kernel hands the BPF program with each hit.
     pub fn cookie(&self) -> SiteCookie {
-        SiteCookie::new(self.function, self.args, self.rsp_moved_bytes)
+        let cookie = SiteCookie::new(self.function, self.args, self.rsp_moved_bytes);
+        if self.shape == Shape::PointerSizeInPlace { cookie.in_place() } else { cookie }
     }
 }
 
