@@ -59,6 +59,10 @@ pub struct Program {
     name: String,
     compiler: String,
     flags: Vec<String>,
+    /// For the compiler.
+    env: Vec<(String, PathBuf)>,
+    /// A Rust program without shared libraries.
+    is_static: bool,
 }
 
 impl Program {
@@ -90,6 +94,8 @@ impl Program {
             name: name.to_owned(),
             compiler: compiler.to_owned(),
             flags: C_FLAGS.map(str::to_owned).to_vec(),
+            env: Vec::new(),
+            is_static: true,
         }
     }
 
@@ -114,6 +120,20 @@ impl Program {
     pub fn compiler(mut self, compiler: &str) -> Self {
         self.name = format!("{}-{compiler}", self.name);
         compiler.clone_into(&mut self.compiler);
+        self
+    }
+
+    /// A Rust program with glibc and what else it needs as shared libraries.
+    #[must_use]
+    pub fn dynamic(mut self) -> Self {
+        self.is_static = false;
+        self
+    }
+
+    /// With a file that a variable of the build's environment names.
+    #[must_use]
+    pub fn built_with(mut self, variable: &str, file: &Path) -> Self {
+        self.env.push((variable.to_owned(), file.to_owned()));
         self
     }
 
@@ -168,12 +188,15 @@ impl Program {
         let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().context("failed to run rustc")?;
         let sysroot = String::from_utf8(sysroot.stdout)?;
         let has_musl = Path::new(sysroot.trim()).join("lib/rustlib").join(MUSL).exists();
-        let target = if has_musl { MUSL } else { GLIBC };
+        let target = if has_musl && self.is_static { MUSL } else { GLIBC };
         let target_dir = dir.join(&self.name);
         let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         build.args(["build", "--locked", "--release", "--target", target, "--features"]).args(&self.flags);
         build.current_dir(root().join("tests/programs/rust")).env("CARGO_TARGET_DIR", &target_dir);
-        build.env("RUSTFLAGS", "-C target-feature=+crt-static");
+        if self.is_static {
+            build.env("RUSTFLAGS", "-C target-feature=+crt-static");
+        }
+        build.envs(self.env.iter().map(|(variable, file)| (variable, file)));
         let output = piped(&mut build).output().context("failed to run cargo")?;
         ensure!(output.status.success(), "failed to build {}: {}", self.name, String::from_utf8_lossy(&output.stderr));
         let program = self.source.file_stem().context("a source has a name")?;
