@@ -209,8 +209,8 @@ pub struct Target {
     pub left_bytes: u64,
     /// As `wait` tells it, valid in state `Exited`.
     pub exit_code: u32,
-    #[doc(hidden)]
-    pub _pad: u32,
+    /// Real user id in the initial namespace when it joined, where the kernel side took it in; else [`UID_UNKNOWN`].
+    pub uid: u32,
     /// What was lost of this process alone: indexed as [`counters::PER_TARGET`].
     pub losses: [u64; counters::PER_TARGET_WORDS],
     /// Its name when it joined, ended by a 0 where it is shorter: of one that ends before anybody looks at it there is no other.
@@ -219,6 +219,9 @@ pub struct Target {
     pub _pad_to_cache_line: [u64; 6],
 }
 const _: () = assert!(size_of::<Target>() == 320);
+
+/// No user has this id (`INVALID_UID`, include/linux/uidgid.h).
+pub const UID_UNKNOWN: u32 = u32::MAX;
 
 /// Bits of [`Target::flags`].
 pub mod target_flags {
@@ -231,7 +234,7 @@ pub mod target_flags {
     /// It was forked while its parent was counted, and lives in a copy of its parent's memory: blocks that are unknown are its
     /// parent's.
     pub const INHERITED: u32 = 1 << 3;
-    /// The kernel side took it in at a hit: it is in the scope.
+    /// The kernel side took it in by itself, at an exec or at a hit: it is in the scope.
     pub const JOINED: u32 = 1 << 4;
     /// It was seen from its first instruction on: it began with an exec that was seen.
     pub const FROM_EXEC: u32 = 1 << 5;

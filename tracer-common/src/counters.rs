@@ -77,6 +77,7 @@ counters! {
     RemapsUnknown, "remaps_unknown", "mremap and brk calls on memory that the trace does not know (a file's, or from before the attach), not counted";
     GivenBackBytes, "given_back_bytes", "bytes of mappings that madvise gave back, still counted as mapped";
     RunsMissed, "runs_missed", "forks, execs and ends of threads that were not noticed: the kernel left the program's run out";
+    JoinedLate, "joined_late", "processes that ran before their files had probes: what they allocated until then was not seen";
 }
 
 /// Number of counters.

@@ -98,7 +98,8 @@ pub fn exec(ctx: &RawTracePointContext) -> i32 {
         if entry.is_some() {
             targets::remove_entry(tgid);
         }
-        if control().is_some_and(|control| control.watch_everyone != 0) {
+        // At its first hit would be too late: its allocator may be in a file that has no probes yet.
+        if !targets::join_at_exec(tgid) && control().is_some_and(|control| control.watch_everyone != 0) {
             notify(EventKind::Exec, 0, u64::from(caller), 0);
         }
         return 0;

@@ -62,7 +62,13 @@ pub fn find_or_join(tgid: u32) -> u64 {
     if !in_scope(tgid) {
         return 0;
     }
-    join(tgid, entry)
+    join(tgid, entry, 0)
+}
+
+/// The current process, which nobody counts, has called exec: one of the scope joins before its program's first instruction.
+#[inline(always)]
+pub fn join_at_exec(tgid: u32) -> bool {
+    in_scope(tgid) && join(tgid, None, target_flags::FROM_EXEC) != 0
 }
 
 /// A [`find_or_join`] word's target.
@@ -76,9 +82,9 @@ fn word(of: TargetRef) -> u64 {
     u64::from(of.number) | (u64::from(of.serial) << 32)
 }
 
-/// The current process becomes a target. Several of its threads may come at once.
+/// The current process becomes a target, with these flags. Several of its threads may come at once.
 #[inline(always)]
-fn join(tgid: u32, entry: Option<TargetRef>) -> u64 {
+fn join(tgid: u32, entry: Option<TargetRef>, flags: u32) -> u64 {
     let Some(number) = take_number() else {
         if entry != Some(REFUSED) {
             bump(Counter::TargetsFull);
@@ -92,7 +98,7 @@ fn join(tgid: u32, entry: Option<TargetRef>) -> u64 {
     }
     let of = begin(
         number,
-        &Birth { tgid, leader: Task::current().leader(), flags: target_flags::JOINED, parent: 0, mappings: 0 },
+        &Birth { tgid, leader: Task::current().leader(), flags: flags | target_flags::JOINED, parent: 0, mappings: 0 },
     );
     if TARGET_OF.insert(tgid, of, NO_EXIST).is_err() {
         give_back(number);
@@ -138,6 +144,7 @@ pub fn begin(number: u32, birth: &Birth) -> TargetRef {
         (*element).parent = birth.parent;
         (*element).start_ns = birth.leader.start_ns();
         (*element).cgroup = generated::bpf_get_current_cgroup_id();
+        (*element).uid = generated::bpf_get_current_uid_gid() as u32;
         (*element).joined_at_ns = now_ns();
         (*element).mappings = birth.mappings;
         // The parent's at a fork, which is the child's too; the new program's at an exec.

@@ -8,7 +8,7 @@ use std::{
 use aya::maps::{HashMap, MapData, MapError};
 use thiserror::Error;
 use tracer_common::{
-    abi::{Control, Cursors, FreeList, Mapping, ScopeTotals, Target, TargetRef, TargetState},
+    abi::{Control, Cursors, FreeList, Mapping, ScopeTotals, Target, TargetRef, TargetState, UID_UNKNOWN},
     counters::PER_TARGET,
     limits::{MAX_CGROUP_LEVELS, MAX_CGROUPS},
 };
@@ -126,6 +126,7 @@ impl Kernel {
             start_ns,
             state: TargetState::Joining as u32,
             joined_at_ns: monotonic_ns(),
+            uid: UID_UNKNOWN,
             ..Target::default()
         };
         // SAFETY: an element of the table; its number is this call's alone.

@@ -128,10 +128,21 @@ impl Hierarchy {
         Err(ScopeError::NoSuchCgroup { path: asked.to_owned(), root: self.mount_point.clone(), near })
     }
 
+    /// Ids of the processes in a group and below it; none if it is gone.
+    pub fn members(&self, group: &Path) -> Vec<u32> {
+        let groups = self.dir(group).map(|dir| self.walk_from(dir)).unwrap_or_default();
+        let procs = groups.iter().filter_map(|group| fs::read_to_string(self.dir(group)?.join("cgroup.procs")).ok());
+        procs.flat_map(|text| text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<u32>>()).collect()
+    }
+
     /// Every group, those near the root first.
     pub fn walk(&self) -> Vec<PathBuf> {
+        self.walk_from(self.mount_point.clone())
+    }
+
+    fn walk_from(&self, dir: PathBuf) -> Vec<PathBuf> {
         let mut groups = Vec::new();
-        let mut waiting = VecDeque::from([self.mount_point.clone()]);
+        let mut waiting = VecDeque::from([dir]);
         while let Some(dir) = waiting.pop_front() {
             if groups.len() >= MAX_GROUPS {
                 log::warn!("more than {MAX_GROUPS} cgroups: containers in the others are not found by name");

@@ -8,7 +8,7 @@ mod facts;
 mod files;
 mod meaning;
 mod selection;
-mod users;
+pub mod users;
 
 use std::{fmt, path::PathBuf};
 

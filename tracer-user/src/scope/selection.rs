@@ -108,6 +108,12 @@ impl Selection {
         selected
     }
 
+    /// Ids of the processes in its control groups now.
+    pub fn members(&self) -> Vec<u32> {
+        let Some(hierarchy) = &self.hierarchy else { return Vec::new() };
+        self.found.iter().flat_map(|found| found.what.groups()).flat_map(|group| hierarchy.members(group)).collect()
+    }
+
     /// The control groups whose processes all belong to a scope, with their numbers of this moment: a container that is
     /// started again has a new group. Those that do not exist now are left out; [`Self::awaited`] names them.
     pub fn cgroups(&self) -> Vec<CgroupRef> {

@@ -2,7 +2,7 @@
 
 use super::{error::TraceError, tracer::Tracer};
 use crate::{
-    bpf::{AttachError, Heirs, Reach},
+    bpf::{AttachError, Heirs, Reach, monotonic_ns},
     options::Placement,
     snapshot::ModuleId,
 };
@@ -15,10 +15,11 @@ impl Tracer {
     pub(super) fn attach(&mut self, mapped: &[ModuleId]) -> Result<(), TraceError> {
         let mut fresh = Vec::new();
         for id in mapped {
-            if !self.attached.insert(*id) {
+            if self.attached.contains_key(id) {
                 continue;
             }
             if let Some(twin) = self.twin(*id) {
+                self.attached.insert(*id, self.attached[&twin]);
                 let path = |id: ModuleId| self.files.files.get(id).module.path.display();
                 log::info!("{} is {} in another overlay", path(*id), path(twin));
                 continue;
@@ -31,6 +32,7 @@ impl Tracer {
                 }
                 Err(error) => return Err(error.into()),
             }
+            self.attached.insert(*id, monotonic_ns());
             fresh.push(*id);
         }
         // After all allocators: what one of them maps is told by its call in flight.
@@ -55,7 +57,7 @@ impl Tracer {
         }
         let site = self.files.facts(id).bindings.first()?;
         let offset = (!self.is_paused()).then_some(site.offset);
-        self.files.files.twin(id, offset, self.attached.iter().copied())
+        self.files.files.twin(id, offset, self.attached.keys().copied())
     }
 
     fn attach_file(&mut self, id: ModuleId) -> Result<(), AttachError> {

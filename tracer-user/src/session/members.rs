@@ -15,6 +15,7 @@ use super::{
 use crate::{
     bpf::{Notice, Reach, TargetNumber},
     scope::Facts,
+    snapshot::ModuleId,
     target::{Process, ProcessError},
 };
 
@@ -94,12 +95,17 @@ impl Tracer {
         if self.targets.get(&number).is_some_and(|known| known.serial == target.serial) {
             return;
         }
-        let mut traced = self.first_look(&target, parent, is_itself);
+        let mut traced = self.first_look(number, &target, parent, is_itself);
         traced.stats.joined_at = self.since_began(target.joined_at_ns);
         traced.stats.from_start = self.is_from_start(&target, parent);
         let pid = target.tgid;
         self.know_break(&traced);
+        // It ended before anybody saw its files: perhaps none of them had probes.
+        let is_unseen = traced.process.is_none() && traced.mapped.is_empty() && target.totals.peak.peak_bytes == 0;
         self.targets.insert(number, traced);
+        if is_unseen {
+            self.set_late(number);
+        }
         self.kernel.add_flags(number, self.flags() & target_flags::FOLLOW);
         let opened = self.open_probes(pid).and_then(|()| self.look_again(number));
         if let Err(error) = opened {
@@ -120,15 +126,23 @@ impl Tracer {
     }
 
     /// Who a new target is, with its parent's mappings where it has them still.
-    fn first_look(&mut self, target: &Target, parent: Option<TargetNumber>, is_itself: bool) -> Traced {
+    fn first_look(
+        &mut self,
+        number: TargetNumber,
+        target: &Target,
+        parent: Option<TargetNumber>,
+        is_itself: bool,
+    ) -> Traced {
         let pid = target.tgid;
         let lives = is_itself && TargetState::from_u32(target.state) == TargetState::Active;
         let process = lives.then(|| Process::open(pid).ok()).flatten().map(Arc::new);
         let facts = Facts::read(pid).ok().filter(|facts| lives && is_of_start(facts, target.start_ns));
+        // Unless it has become another program meanwhile, whose facts they are.
+        let facts = facts.filter(|_| self.is_counted(number, target.serial));
         let parent = parent.and_then(|parent| self.targets.get(&parent));
         let stats = match &facts {
             Some(facts) => stats_of(facts, &mut self.containers),
-            None => stats_of_ended(pid, &target.comm, parent.map(|parent| &parent.stats)),
+            None => stats_of_ended(target, parent.map(|parent| &parent.stats)),
         };
         // Where it is not the process that was meant, another has its id by now.
         let process = process.filter(|_| facts.is_some());
@@ -139,6 +153,13 @@ impl Tracer {
             traced.stats.parent_pid = Some(parent.stats.pid);
         }
         traced
+    }
+
+    /// Whether the number is still this target's, and it has not ended.
+    fn is_counted(&self, number: TargetNumber, serial: u32) -> bool {
+        self.kernel
+            .target(number)
+            .is_some_and(|target| target.serial == serial && TargetState::from_u32(target.state) == TargetState::Active)
     }
 
     /// A process that the kernel side does not count: it may be one that is selected by what `/proc` tells of it.
@@ -157,7 +178,13 @@ impl Tracer {
             Ok(self.kernel.add_target(facts.pid, start_ns(facts), self.flags())?)
         });
         match added {
-            Ok(number) => self.join(number, None, true),
+            Ok(number) => {
+                self.join(number, None, true);
+                // It has run since the notice of its exec or fork.
+                if self.begun {
+                    self.set_late(number);
+                }
+            }
             Err(TraceError::Process(ProcessError::NoSuchProcess { .. } | ProcessError::Zombie { .. })) => {}
             Err(error) => self.note(format!("not traced: {}", chain(&error))),
         }
@@ -174,7 +201,14 @@ impl Tracer {
 
     /// Reads a process's mappings: new files' rows and probes go into the kernel.
     fn look_again(&mut self, number: TargetNumber) -> Result<(), TraceError> {
-        let Some(traced) = self.targets.get_mut(&number) else { return Ok(()) };
+        // Once more behind a dynamic loader that was not probed yet: what it mapped meanwhile it told nobody.
+        while self.look_once(number)? {}
+        Ok(())
+    }
+
+    /// Whether a dynamic loader was among the new files.
+    fn look_once(&mut self, number: TargetNumber) -> Result<bool, TraceError> {
+        let Some(traced) = self.targets.get_mut(&number) else { return Ok(false) };
         let found = traced.look(&mut self.files)?;
         if found.changed {
             let read = self.files.read(&found.fresh, &|_| ());
@@ -194,7 +228,35 @@ impl Tracer {
                 ));
             }
         }
-        self.attach(&found.newly_mapped)
+        let is_new_loader =
+            |id: &ModuleId| !self.attached.contains_key(id) && self.files.facts(*id).library_notice.is_some();
+        let has_new_loader = found.newly_mapped.iter().any(is_new_loader);
+        self.attach(&found.newly_mapped)?;
+        self.judge_lateness(number, &found.newly_mapped);
+        Ok(has_new_loader)
+    }
+
+    /// Whether a process that came while tracing ran with these files before they had probes.
+    fn judge_lateness(&mut self, number: TargetNumber, newly_mapped: &[ModuleId]) {
+        const CAME: u32 = target_flags::FROM_EXEC | target_flags::INHERITED;
+        let Some(target) = self.kernel.target(number).filter(|_| self.begun && self.origin == Origin::Attached) else {
+            return;
+        };
+        let joined_at_ns = target.joined_at_ns;
+        let is_late =
+            |id: &ModuleId| self.files.has_sites(*id) && self.attached.get(id).is_some_and(|at| *at > joined_at_ns);
+        if target.flags & CAME != 0 && newly_mapped.iter().any(is_late) {
+            self.set_late(number);
+        }
+    }
+
+    /// A process ran before its files had probes.
+    fn set_late(&mut self, number: TargetNumber) {
+        let Some(traced) = self.targets.get_mut(&number) else { return };
+        traced.stats.from_start = false;
+        if !std::mem::replace(&mut traced.is_late, true) {
+            self.n_joined_late += 1;
+        }
     }
 
     /// What went wrong with one process of many; that it has ended is no news.
@@ -273,20 +335,24 @@ impl Tracer {
         }
     }
 
-    /// Containers that were started since, or again.
+    /// Containers that were started since, or again, and processes that came into a group.
     pub(super) fn look_for_groups(&mut self) {
         let Some(selection) = self.selection.as_mut().filter(|selection| selection.goes_by_groups()) else { return };
         selection.look_again();
         let groups: Vec<u64> = selection.cgroups().iter().map(|group| group.id).collect();
-        if groups == self.groups {
-            return;
-        }
-        let members = selection.processes();
-        if let Err(error) = self.select_in_kernel() {
+        let members = selection.members();
+        if groups != self.groups
+            && let Err(error) = self.select_in_kernel()
+        {
             self.note(chain(&error));
         }
-        for facts in members {
-            if self.kernel.target_of(facts.pid).is_none() {
+        // Those that were moved into a group make no exec, and their first hit may be in a file that has no probes yet.
+        for pid in members {
+            if self.kernel.target_of(pid).is_none()
+                && let Ok(facts) = Facts::read(pid)
+                && !facts.is_zombie
+                && self.selection.as_ref().is_some_and(|selection| selection.selects(&facts))
+            {
                 self.add(&facts);
             }
         }

@@ -1,7 +1,7 @@
 //! Before tracing begins: which processes there are, what their files hold, tables of the right size, probes in place.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -46,8 +46,8 @@ const SPARE_ROWS: u32 = 1 << 19;
 /// Rows kept free for programs that have not mapped their libraries yet.
 const SPARE_ROWS_OF_CHILD: u32 = 3 << 19;
 
-/// Rows kept free for programs that join.
-const SPARE_ROWS_OF_MANY: u32 = 1 << 21;
+/// Rows kept free for programs that join: a browser or a compiler has a million.
+const SPARE_ROWS_OF_MANY: u32 = 1 << 22;
 
 /// Fewest thread slots (3.2 KiB each).
 const MIN_THREADS: u32 = 1024;
@@ -82,9 +82,10 @@ impl Wanted {
     pub(super) fn of_child(process: Process, origin: Origin, options: &SessionOptions) -> Self {
         let follow = options.follow_children.unwrap_or(true);
         let reach = match (options.from_first_allocation, follow) {
-            (true, _) => Reach::Everyone,
+            (true, true) => Reach::Everyone,
             (false, true) => Reach::Processes,
-            (false, false) => Reach::Process(process.pid),
+            // Nobody joins later.
+            (_, false) => Reach::Process(process.pid),
         };
         Self { reach, follow, ..Self::one(process, origin) }
     }
@@ -222,7 +223,8 @@ impl Tracer {
             follow: wanted.follow,
             reach,
             placement: options.placement,
-            attached: HashSet::new(),
+            attached: HashMap::new(),
+            n_joined_late: 0,
             containers,
             trap_cost,
             began_at_ns: monotonic_ns(),

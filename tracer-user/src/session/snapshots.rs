@@ -47,6 +47,7 @@ impl Tracer {
         totals.add(&self.archive.totals());
         let duration = self.elapsed();
         let mut counters = self.kernel.counters();
+        counters.0.insert(Counter::JoinedLate, self.n_joined_late);
         let mmap = self.mappings.as_ref().map(|mappings| {
             let targets = self.targets.iter().map(|(number, traced)| (*number, traced.serial));
             let Mapped { stacks, mut totals, peak_bytes, counters: counted } = mappings.of_all(&self.kernel, targets);
@@ -235,16 +236,16 @@ impl Tracer {
 
     /// Whether any allocator function is probed, or one that maps memory, where these are followed.
     pub fn has_sites(&self) -> bool {
-        self.attached.iter().any(|id| self.files.has_sites(*id))
+        self.attached.keys().any(|id| self.files.has_sites(*id))
     }
 
     fn has_mapping_sites(&self) -> bool {
-        self.attached.iter().any(|id| !self.files.facts(*id).mappings.is_empty())
+        self.attached.keys().any(|id| !self.files.facts(*id).mappings.is_empty())
     }
 
     /// The error for an allocator described in a module that is not mapped.
     pub fn unmapped_allocator(&self) -> Option<TraceError> {
-        let mapped: Vec<_> = self.attached.iter().copied().collect();
+        let mapped: Vec<_> = self.attached.keys().copied().collect();
         self.files.unmapped_allocator(&mapped)
     }
 

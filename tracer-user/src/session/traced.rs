@@ -27,6 +27,8 @@ pub(super) struct Traced {
     pub(super) cpu_seconds_before: Option<f64>,
     /// When its mappings were last looked at.
     pub(super) looked_at: Instant,
+    /// It ran before its files had probes.
+    pub(super) is_late: bool,
 }
 
 impl Traced {
@@ -41,6 +43,7 @@ impl Traced {
             mapped: Vec::new(),
             cpu_seconds_before,
             looked_at: Instant::now(),
+            is_late: false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The tracer of a scope: one kernel side, the files of its processes, and those processes.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -45,8 +45,10 @@ pub struct Tracer {
     pub(super) follow: bool,
     pub(super) reach: Reach,
     pub(super) placement: Placement,
-    /// Files whose probes are attached, or refused.
-    pub(super) attached: HashSet<ModuleId>,
+    /// Files whose probes are attached, or refused, and since when: CLOCK_MONOTONIC, ns.
+    pub(super) attached: HashMap<ModuleId, u64>,
+    /// Processes that ran before their files had probes.
+    pub(super) n_joined_late: u64,
     pub(super) containers: ContainerNames,
     pub(super) trap_cost: TrapCost,
     /// When tracing began: CLOCK_MONOTONIC, ns. Before [`Tracer::begin`]: when it was prepared.

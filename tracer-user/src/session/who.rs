@@ -1,7 +1,9 @@
 //! Who a process is: what snapshots tell of it beside figures.
 
+use tracer_common::abi::{Target, UID_UNKNOWN};
+
 use crate::{
-    scope::{Facts, containers::ContainerNames},
+    scope::{Facts, containers::ContainerNames, users},
     snapshot::ProcessStats,
 };
 
@@ -20,16 +22,21 @@ pub(super) fn stats_of(facts: &Facts, containers: &mut ContainerNames) -> Proces
     }
 }
 
-/// What is left to tell of a process that had ended before it could be looked at: its name, as the kernel side has it, and what it
-/// had in common with the process that forked it, or that became it by exec.
-pub(super) fn stats_of_ended(pid: u32, comm: &[u8], origin: Option<&ProcessStats>) -> ProcessStats {
-    let comm = comm.split(|byte| *byte == 0).next().unwrap_or_default();
+/// What is left to tell of a process that had ended before it could be looked at: its name and user, as the kernel side has them, and
+/// what it had in common with the process that forked it, or that became it by exec.
+pub(super) fn stats_of_ended(target: &Target, origin: Option<&ProcessStats>) -> ProcessStats {
+    let pid = target.tgid;
+    let comm = target.comm.split(|byte| *byte == 0).next().unwrap_or_default();
     let comm = String::from_utf8_lossy(comm).into_owned();
-    let unknown = ProcessStats { pid, comm, ..ProcessStats::default() };
+    let user = match target.uid {
+        UID_UNKNOWN => String::new(),
+        uid => users::name_of(uid).unwrap_or_else(|| uid.to_string()),
+    };
+    let unknown = ProcessStats { pid, comm, user, ..ProcessStats::default() };
     origin.map_or(unknown.clone(), |origin| ProcessStats {
         parent_pid: if origin.pid == pid { origin.parent_pid } else { Some(origin.pid) },
         exe: if origin.comm == unknown.comm { origin.exe.clone() } else { None },
-        user: origin.user.clone(),
+        user: if unknown.user.is_empty() { origin.user.clone() } else { unknown.user.clone() },
         container: origin.container.clone(),
         cgroup: origin.cgroup.clone(),
         ..unknown

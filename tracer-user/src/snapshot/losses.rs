@@ -19,6 +19,7 @@ pub const LOSSES: &[Counter] = &[
     Counter::MappingReturnsLost,
     Counter::UnmapsMissed,
     Counter::RunsMissed,
+    Counter::JoinedLate,
 ];
 
 /// Counters that are a loss when every block was seen from the start, and ordinary after an attach.
