@@ -117,6 +117,7 @@ const JEMALLOC: Row = Row {
         "_ZnwmRKSt9nothrow_t+7 ja rdi",
         "_ZdlPvm+3 je rdi",
         "_ZdaPvm+3 je rdi",
+        "xallocx+0 push rdi,rsi",
     ],
 };
 

@@ -13,6 +13,15 @@ pub const TEXT_MARKERS: [&str; 2] = ["runtime.text", "runtime.etext"];
 /// Sections that Go's linker makes.
 const SECTIONS: [&str; 2] = [".gopclntab", ".go.buildinfo"];
 
+/// Whether Go's linker made this ELF file.
+pub fn is_go(bytes: &[u8]) -> bool {
+    ElfFile64::<Endianness>::parse(bytes).is_ok_and(|file| has_sections(&file))
+}
+
+fn has_sections(file: &ElfFile64<'_, Endianness>) -> bool {
+    SECTIONS.iter().any(|name| file.section_by_name(name).is_some())
+}
+
 /// Which code of a module is Go's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GoText {
@@ -29,7 +38,7 @@ impl GoText {
     pub fn of(file: &ElfFile64<'_, Endianness>, markers: &[Option<u64>; 2]) -> Self {
         match *markers {
             [Some(begin), Some(end)] => Self::Known(begin..end),
-            _ if SECTIONS.iter().any(|name| file.section_by_name(name).is_some()) => Self::Unknown,
+            _ if has_sections(file) => Self::Unknown,
             _ => Self::None,
         }
     }

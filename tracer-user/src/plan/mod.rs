@@ -35,6 +35,7 @@ use tracer_common::{
 
 pub use self::{
     allocators::function_name,
+    go::is_go,
     prologue::{Arguments, NoSite},
     ranges::{MAPPING_FUNCTIONS, MappingFunction, MappingPlan, MappingSite, plan_ranges},
     spec::{AllocatorSpec, SpecError, SpecFunction},
@@ -230,6 +231,9 @@ pub enum Problem {
         /// The symbols.
         functions: Vec<&'static str>,
     },
+    /// Its runtime allocates in Go's code, which gets no probes.
+    #[error("Go's own allocator: of this program only memory from C is traced")]
+    GoHeap,
     /// The loader picks the function when it binds the symbol.
     #[error("{symbol} is chosen at run time (IFUNC, resolver at {resolver:#x})")]
     Indirect {
@@ -358,7 +362,11 @@ pub fn plan_with(input: &Input<'_>) -> Result<ProbePlan, PlanError> {
     plan.avoid_crossings();
     plan.merge_forwarders();
     plan.find_exits();
-    Ok(plan.finish())
+    let mut plan = plan.finish();
+    if is_go(input.elf) {
+        plan.problems.push(Problem::GoHeap);
+    }
+    Ok(plan)
 }
 
 /// The placement without any choice, as a yardstick: the entry of every allocator function that is not a mere wrapper.

@@ -16,8 +16,8 @@ const MAX_ROWS: usize = 5;
 /// Columns of a name, so that a row fits 100.
 const NAME_WIDTH: usize = 34;
 
-/// `container web  60.0 s  7 processes (5 running, 2 ended)  current 15.2 MiB in 100 042 blocks (3088 KiB in 12 left by
-/// ended ones)  peak 22.9 MiB  …  nothing lost`
+/// `container web  60.0 s  7 processes (5 running, 2 ended)  current 15.2 MiB in 100 042 blocks, 3088 KiB in 12 left by ended ones
+/// peak 22.9 MiB  …  nothing lost`: current is what running ones hold, as the peak is of what they held together.
 pub(super) fn header(snapshot: &Snapshot, domains: Domains) -> String {
     let totals = &snapshot.totals;
     let (n_all, n_running) = numbers_of(snapshot.told().map(|(_, process)| process));
@@ -25,7 +25,12 @@ pub(super) fn header(snapshot: &Snapshot, domains: Domains) -> String {
     snapshot.told().filter(|(_, process)| process.ended.is_some()).for_each(|(_, process)| left.add(&process.totals));
     let at_end = match left.current_count {
         0 => String::new(),
-        blocks => format!(" ({} in {} left by ended ones)", size(left.current_bytes), grouped(blocks)),
+        blocks => format!(", {} in {} left by ended ones", size(left.current_bytes), grouped(blocks)),
+    };
+    let running = Totals {
+        current_bytes: totals.current_bytes.saturating_sub(left.current_bytes),
+        current_count: totals.current_count.saturating_sub(left.current_count),
+        ..*totals
     };
     format!(
         "{}  {:.1} s  {} {} ({} running, {} ended)  {}current {}{}{at_end}  peak {}  allocated {} in {}  {}",
@@ -36,8 +41,8 @@ pub(super) fn header(snapshot: &Snapshot, domains: Domains) -> String {
         grouped(n_running),
         grouped(n_all - n_running),
         of_domain(domains),
-        size(totals.current_bytes),
-        blocks(totals),
+        size(running.current_bytes),
+        blocks(&running),
         size(totals.peak_bytes),
         size(totals.allocated_bytes),
         grouped(totals.allocated_count),

@@ -65,6 +65,9 @@ impl Scope {
     /// Processes by their executable. A relative path starts here, and must lead to a file.
     pub fn exe(text: &str) -> Result<Self, String> {
         let path = PathBuf::from(checked(text)?);
+        if path.is_dir() {
+            return Err(format!("`{text}` is a directory, not an executable"));
+        }
         if path.is_absolute() {
             return Ok(Self::Exe(path));
         }

@@ -64,8 +64,8 @@ pub enum TraceError {
         /// Its version.
         kernel: String,
     },
-    /// There is nothing to trace.
-    #[error("no process of {scope} can be traced")]
+    /// There was nothing to trace.
+    #[error("no process of {scope} was met")]
     NoProcess {
         /// What was asked for.
         scope: String,

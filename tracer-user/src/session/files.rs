@@ -6,12 +6,12 @@ use object::Object as _;
 
 use super::{
     error::TraceError,
-    read_module::{LibraryNotice, ReadModule},
+    read_module::{GO_HINT, LibraryNotice, ReadModule},
 };
 use crate::{
     bpf::{Binding, Kernel, MappingBinding},
     options::{Placement, SessionOptions},
-    plan::{AllocatorSpec, SpecFunction},
+    plan::{self, AllocatorSpec, SpecFunction},
     snapshot::{ModuleId, ModuleKind},
     target::{Files, LoadedModule},
     unwind::{Added, RowRange, RowTables},
@@ -177,8 +177,8 @@ impl TracedFiles {
             let loaded = self.files.get(*id);
             let bytes = loaded.bytes().ok()?;
             let elf = object::File::parse(&*bytes).ok()?;
-            if elf.section_by_name(".go.buildinfo").is_some() || elf.section_by_name(".gopclntab").is_some() {
-                return Some("; this is a Go program without cgo, whose own allocator is not traced");
+            if plan::is_go(&bytes) {
+                return Some(GO_HINT);
             }
             let is_exe = exe == Some(&loaded.module.path);
             let has_symbols = elf.symbols().next().is_some() || elf.dynamic_symbols().next().is_some();

@@ -185,6 +185,14 @@ fn library_notice(loaded: &LoadedModule, bytes: &[u8]) -> Option<LibraryNotice> 
     Some(LibraryNotice { offset, r_debug: symbol("_r_debug").map(FileVaddr) })
 }
 
+/// What is special about a program in Go.
+pub(super) const GO_HINT: &str = "; this is a Go program without cgo, whose own allocator is not traced";
+
+fn go_hint(files: &Files) -> Option<&'static str> {
+    let mut modules = files.all().iter().filter_map(|loaded| loaded.bytes().ok());
+    modules.any(|bytes| plan::is_go(&bytes)).then_some(GO_HINT)
+}
+
 /// The probe plans of a running process, module by module, as text; modules without an allocator are left out.
 ///
 /// # Errors
@@ -208,7 +216,7 @@ pub fn plan_of(process: &Process) -> Result<String, TraceError> {
             pid: process.pid,
             comm: process.comm.clone(),
             looked_at: looked_at.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
-            hint: String::new(),
+            hint: go_hint(&files).unwrap_or_default().to_owned(),
         });
     }
     Ok(text)

@@ -204,8 +204,10 @@ impl Tracer {
             format!("of {} processes that have ended the smallest stacks are told as one", self.archive.n_thinned())
         });
         let silent = self.n_without_allocator();
-        let silent = (self.is_told_as_many() && silent > 0)
-            .then(|| format!("in {silent} processes no allocator was found: they are not traced"));
+        let silent = (self.is_told_as_many() && silent > 0).then(|| {
+            let processes = if silent == 1 { "process" } else { "processes" };
+            format!("in {silent} {processes} no allocator was found: not traced")
+        });
         let notes = self.notes.iter().chain(&self.files.files.problems).cloned();
         let unmapped = (self.mappings.is_some() && !self.has_mapping_sites()).then(|| {
             "no function that maps memory was found: mappings are not seen (programs in Go, and static ones without \
