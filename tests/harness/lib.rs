@@ -4,6 +4,7 @@
 //! and closes the balance. Nothing here waits by sleeping: programs and tracer hand over through pipes.
 
 mod balance;
+mod cgroups;
 pub mod docker;
 pub mod docs;
 mod guard;
@@ -20,6 +21,7 @@ pub mod terminal;
 mod truth;
 
 pub use balance::{check_balance, check_mapping_balance, check_stacks, counter, walks_at_a_root};
+pub use cgroups::Cgroups;
 pub use guard::{Guard, Output, TIME_OUT, piped};
 pub use oracle::{HeaptrackEvents, heaptrack, valgrind};
 pub use programs::{Program, copy_program, root, target_dir, tracer};

@@ -5,13 +5,14 @@
 
 use std::{
     fs,
+    path::Path,
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError, mpsc},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use memtrace_tests::{
-    Program, TIME_OUT, clean,
+    Cgroups, Program, TIME_OUT, clean,
     many::{Recorded, check_sums, figures, has_lost_nothing, pids, process},
     process::{Target, check_code_is_as_in_files},
     recording, tracer,
@@ -375,6 +376,42 @@ fn a_scope_without_processes_waits_for_one() -> Result<()> {
     ensure!(target.hear()? == "done");
     let snapshot = recorded.end()?;
     ensure!(figures(process(&snapshot, target.pid())?) == (11 * 123, 11, 0), "{}", pids(&snapshot));
+    Ok(())
+}
+
+/// No file has probes when the first process comes: nor does one that calls exec in the group make itself known by a hit, nor one that
+/// is moved into it.
+#[test]
+fn a_cgroup_without_processes_takes_in_what_comes() -> Result<()> {
+    let _alone = alone();
+    let cgroups = Cgroups::new()?;
+    let scope = cgroups.outer().to_string_lossy();
+    // Static, of musl: each a file of its own, and nothing allocates before main.
+    let program = |name| Program::c("made_by_number").compiler("musl-gcc").variant(name, &["-static"]).build();
+    let recorded = Recorded::start(&["--cgroup", &scope])?;
+    recorded.tracing.await_log("waiting for a process of cgroup")?;
+    let procs = cgroups.inner().join("cgroup.procs");
+    let enter_and_exec = |program: &Path| {
+        let script = "echo $$ > \"$0\"; exec \"$1\"";
+        Target::spawn(clean("sh").args(["-c", script]).args([procs.as_path(), program]))
+    };
+    let mut first = enter_and_exec(&program("first-in-cgroup")?)?;
+    recorded.await_process(first.pid())?;
+    let mut moved = Target::start::<&str>(&program("moved-to-cgroup")?, &[])?;
+    cgroups.enter(moved.pid())?;
+    recorded.await_process(moved.pid())?;
+    let mut second = enter_and_exec(&program("first-in-cgroup")?)?;
+    for (target, n) in [(&mut first, 11), (&mut moved, 7), (&mut second, 5)] {
+        target.say(&n.to_string())?;
+        ensure!(target.hear()? == "done");
+    }
+    let snapshot = recorded.end()?;
+    check_sums(&snapshot)?;
+    for (target, n, is_whole) in [(&first, 11, false), (&moved, 7, false), (&second, 5, true)] {
+        let found = process(&snapshot, target.pid())?;
+        ensure!(figures(found) == (n * 123, n, 0) && found.from_start == is_whole, "{found:?}");
+    }
+    ensure!(snapshot.counters.get(Counter::JoinedLate) == 2, "{:?}", snapshot.counters);
     Ok(())
 }
 

@@ -4,13 +4,12 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use memtrace_tests::{Program, process::Target};
+use memtrace_tests::{Cgroups, Program, process::Target};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use tracer_common::{
     abi::{Target as Process, TargetState, target_flags},
@@ -409,57 +408,6 @@ fn processes_of_a_cgroup_join_at_their_first_hit() -> Result<()> {
     ensure!(told.contains(&Notice::Joined { target: joined, tgid: inside.pid() }), "{told:?}");
     drop((inside, tracer));
     Ok(())
-}
-
-/// A cgroup in a cgroup of the v2 hierarchy, both removed when dropped.
-struct Cgroups {
-    outer: PathBuf,
-    level: u32,
-}
-
-impl Cgroups {
-    fn new() -> Result<Self> {
-        let mounts = fs::read_to_string("/proc/mounts")?;
-        let mount =
-            mounts.lines().find(|mount| mount.split(' ').nth(2) == Some("cgroup2")).context("cgroup v2 is mounted")?;
-        let root = Path::new(mount.split(' ').nth(1).context("a place")?);
-        let outer = root.join(format!("memtrace-test-{}", std::process::id()));
-        let cgroups = Self { outer, level: 1 };
-        fs::create_dir_all(cgroups.inner())?;
-        Ok(cgroups)
-    }
-
-    fn inner(&self) -> PathBuf {
-        self.outer.join("inner")
-    }
-
-    fn enter(&self, pid: u32) -> Result<()> {
-        Ok(fs::write(self.inner().join("cgroup.procs"), pid.to_string())?)
-    }
-
-    /// The outer one: its directory's inode number is its id.
-    fn scope(&self) -> Result<(u64, u32)> {
-        Ok((fs::metadata(&self.outer)?.ino(), self.level))
-    }
-
-    fn inner_id(&self) -> Result<u64> {
-        Ok(fs::metadata(self.inner())?.ino())
-    }
-}
-
-impl Drop for Cgroups {
-    fn drop(&mut self) {
-        for cgroup in [self.inner(), self.outer.clone()] {
-            // What was in it has been killed, but may not be gone yet.
-            while let Err(error) = fs::remove_dir(&cgroup) {
-                if error.raw_os_error() != Some(libc::EBUSY) {
-                    eprintln!("failed to remove {}: {error}", cgroup.display());
-                    break;
-                }
-                std::thread::yield_now();
-            }
-        }
-    }
 }
 
 /// Everyone joins but the tracer, whose own frees and allocations trap too.
