@@ -56,7 +56,7 @@ pub(super) struct JoiningArgs {
     /// Leave processes that a traced one starts alone
     #[arg(long, overrides_with = "follow_children")]
     no_follow_children: bool,
-    /// Miss no allocation of processes that join later: probes for everyone, so that other processes pay a trap a call
+    /// Miss no allocation of processes that join later, as --pid lets children then: probes for everyone, so that others pay a trap a call
     #[arg(long)]
     pub(super) from_first_allocation: bool,
 }

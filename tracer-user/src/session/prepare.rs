@@ -97,7 +97,7 @@ impl Wanted {
     pub(super) fn of_scopes(options: &SessionOptions) -> anyhow::Result<(Self, Vec<String>)> {
         if let [Scope::Pid(pid)] = options.scopes[..] {
             let process = Process::open(pid)?;
-            let follow = options.follow_children.unwrap_or(false);
+            let follow = options.follow_children.unwrap_or(options.from_first_allocation);
             let wanted = Self::of_child(
                 process,
                 Origin::Attached,
