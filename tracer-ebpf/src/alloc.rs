@@ -47,14 +47,27 @@ pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
         Shape::PointerCountSize => (requested_bytes(b, c), a),
         Shape::Pointer | Shape::PointerSizeInPlace => return 0,
     };
-    let walk = stack::walk(&hit, entry.sp, entry.bp);
-    let target = hit.target;
+    // All that is known goes into the slot before the walk: what is kept across it takes room on the stack, of which Linux 6.1 has
+    // none to spare.
     let slot = &mut *hit.slot;
-    slot.stack = stack::id_of(&walk, target.number);
     slot.size = size;
     slot.pointer = pointer;
     slot.freed_pointer = 0;
     slot.old_known = 0;
+    slot.entry_sp = entry.sp;
+    slot.tail_calls = 0;
+    slot.n_pauses = n_pauses();
+    slot.in_flight = 1 + if matches!(shape, Shape::PointerSize) && cookie.is_in_place() {
+        Shape::PointerSizeInPlace as u16
+    } else {
+        shape as u16
+    };
+    let walk = stack::walk(&hit, entry.sp, entry.bp);
+    let target = hit.target;
+    let slot = &mut *hit.slot;
+    slot.stack = stack::id_of(&walk, target.number);
+    slot.return_address = walk.return_address;
+    let pointer = slot.pointer;
     if matches!(shape, Shape::PointerSize | Shape::PointerCountSize) && pointer != 0 {
         // Out of the table before the allocator can hand the address to another thread; the totals change at the return.
         if let Some(old) = blocks::take(target, pointer) {
@@ -64,15 +77,6 @@ pub fn enter(ctx: &ProbeContext, shape: Shape) -> u32 {
             slot.old_born_ns = old.born_ns;
         }
     }
-    slot.entry_sp = entry.sp;
-    slot.return_address = walk.return_address;
-    slot.tail_calls = 0;
-    slot.n_pauses = n_pauses();
-    slot.in_flight = 1 + if matches!(shape, Shape::PointerSize) && cookie.is_in_place() {
-        Shape::PointerSizeInPlace as u16
-    } else {
-        shape as u16
-    };
     finish_sample(started);
     0
 }
