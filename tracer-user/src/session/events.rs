@@ -11,13 +11,16 @@ use anyhow::Context as _;
 use nix::sys::signal::Signal;
 use tokio::{
     io::{Interest, unix::AsyncFd},
+    sync::mpsc::UnboundedReceiver,
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
 };
 
 use super::{
     control::{Asked, Server},
+    files::Unplaced,
     keys::{Key, Keys},
     signals::{SignalOrigin, Signals},
+    tracer::Tracer,
 };
 use crate::bpf::{Notice, Notices};
 
@@ -27,6 +30,8 @@ pub(super) enum Event {
     Notices(Vec<Notice>),
     /// To this process.
     Signal(Signal, SignalOrigin),
+    /// A file was read aside.
+    Read(Unplaced),
     /// On the terminal.
     Key(Key),
     /// On the control socket.
@@ -51,6 +56,7 @@ pub(super) enum Event {
 pub(super) struct Events {
     pub(super) signals: Signals,
     pub(super) notices: Notices,
+    reads: Option<UnboundedReceiver<Unplaced>>,
     target_ended: Option<AsyncFd<OwnedFd>>,
     pub(super) keys: Option<Keys>,
     pub(super) requests: Option<Server>,
@@ -68,15 +74,17 @@ impl Events {
         self.signals
     }
 
-    /// Signals, the kernel side's notices and the end of the target, where it is one.
+    /// Signals, and what a tracer has to tell: the kernel side's notices, files that were read, and the end of the target, where it is
+    /// one.
     ///
     /// # Errors
-    /// The target cannot be watched.
-    pub(super) fn new(signals: Signals, notices: Notices, target: Option<&impl AsFd>) -> anyhow::Result<Self> {
+    /// The target cannot be watched, or the tracer was followed before.
+    pub(super) fn new(signals: Signals, tracer: &mut Tracer) -> anyhow::Result<Self> {
         Ok(Self {
             signals,
-            notices,
-            target_ended: target.map(ending).transpose()?,
+            notices: tracer.notices()?,
+            reads: tracer.reads(),
+            target_ended: tracer.process().map(ending).transpose()?,
             keys: None,
             requests: None,
             deadline: None,
@@ -88,13 +96,14 @@ impl Events {
         })
     }
 
-    /// Watches another target, from another kernel side.
+    /// Follows another tracer, and its target.
     ///
     /// # Errors
-    /// The target cannot be watched.
-    pub(super) fn follow(&mut self, notices: Notices, target: Option<&impl AsFd>) -> anyhow::Result<()> {
-        self.target_ended = target.map(ending).transpose()?;
-        self.notices = notices;
+    /// As [`Self::new`].
+    pub(super) fn follow(&mut self, tracer: &mut Tracer) -> anyhow::Result<()> {
+        self.target_ended = tracer.process().map(ending).transpose()?;
+        self.notices = tracer.notices()?;
+        self.reads = tracer.reads();
         Ok(())
     }
 
@@ -112,6 +121,7 @@ impl Events {
             biased;
             signal = self.signals.next() => { let (signal, origin) = signal?; Ok(Event::Signal(signal, origin)) }
             notices = self.notices.next() => Ok(Event::Notices(notices?)),
+            read = read(&mut self.reads) => Ok(Event::Read(read)),
             ended = ended(self.target_ended.as_ref()) => { ended?; Ok(Event::TargetEnded) }
             () = moment(self.deadline) => Ok(Event::TimeIsUp),
             key = key(&mut self.keys) => Ok(Event::Key(key)),
@@ -161,6 +171,16 @@ async fn tick(interval: &mut Option<Interval>) {
         Some(interval) => {
             interval.tick().await;
         }
+        None => pending().await,
+    }
+}
+
+async fn read(reads: &mut Option<UnboundedReceiver<Unplaced>>) -> Unplaced {
+    match reads {
+        Some(reads) => match reads.recv().await {
+            Some(read) => read,
+            None => pending().await,
+        },
         None => pending().await,
     }
 }

@@ -1,17 +1,19 @@
 //! What was read of the files that targets execute, once a file: rows in the kernel's tables, probe sites, the loader's notice.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use object::Object as _;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
     error::TraceError,
-    read_module::{GO_HINT, LibraryNotice, ReadModule},
+    read_module::{GO_HINT, HowToRead, LibraryNotice, ReadModule},
+    reads::Reads,
 };
 use crate::{
     bpf::{Binding, Kernel, MappingBinding},
-    options::{Placement, SessionOptions},
-    plan::{self, AllocatorSpec, SpecFunction},
+    options::SessionOptions,
+    plan::{self, SpecFunction},
     snapshot::{ModuleId, ModuleKind},
     target::{Files, LoadedModule},
     unwind::{Added, RowRange, RowTables},
@@ -42,11 +44,10 @@ pub(super) struct TracedFiles {
     /// By [`ModuleId`], as far as they were taken in.
     facts: Vec<FileFacts>,
     tables: RowTables<Vec<u8>>,
-    placement: Placement,
-    /// Allocators that the user described.
-    allocators: Vec<AllocatorSpec>,
-    /// Functions that change mappings are looked for.
-    follows_mappings: bool,
+    how: HowToRead,
+    /// Files that are being read.
+    reads: Reads,
+    unread: HashSet<ModuleId>,
 }
 
 /// What was read of new files and is not in the kernel's tables yet.
@@ -55,14 +56,45 @@ pub(super) type Unplaced = Vec<(ModuleId, ReadModule)>;
 impl TracedFiles {
     /// Knows no file yet; the tables are made when their size is known.
     pub(super) fn new(options: &SessionOptions) -> Self {
+        let how = HowToRead {
+            placement: options.placement,
+            allocators: options.allocators.clone(),
+            follows_mappings: options.follows_mappings(),
+        };
         Self {
             files: Files::default(),
             facts: Vec::new(),
             tables: RowTables::new(0),
-            placement: options.placement,
-            allocators: options.allocators.clone(),
-            follows_mappings: options.follows_mappings(),
+            reads: Reads::new(how.clone()),
+            how,
+            unread: HashSet::new(),
         }
+    }
+
+    /// Where files come out that were read aside; can be taken once.
+    pub(super) fn told(&mut self) -> Option<UnboundedReceiver<Unplaced>> {
+        self.reads.told()
+    }
+
+    /// Has new files read while the session goes on; until they are placed nothing is known of them.
+    pub(super) fn read_aside(&mut self, fresh: &[ModuleId]) {
+        for id in fresh {
+            self.unread.insert(*id);
+            self.make_room(*id);
+            self.reads.read(self.files.get(*id).clone());
+        }
+    }
+
+    /// Whether a file was read.
+    pub(super) fn is_known(&self, id: ModuleId) -> bool {
+        !self.unread.contains(&id)
+    }
+
+    fn make_room(&mut self, id: ModuleId) -> &mut FileFacts {
+        let at = id.0 as usize;
+        let n = self.facts.len().max(at + 1);
+        self.facts.resize_with(n, FileFacts::default);
+        &mut self.facts[at]
     }
 
     /// Room for this many rows; before the first is placed.
@@ -75,11 +107,7 @@ impl TracedFiles {
         let read = |id: &ModuleId| {
             let loaded = self.files.get(*id);
             progress(&loaded.module.path.to_string_lossy());
-            let mut read = ReadModule::read(loaded, self.placement, &self.allocators);
-            if self.follows_mappings {
-                read.find_mappings(loaded);
-            }
-            (*id, read)
+            (*id, self.how.read(loaded))
         };
         fresh.iter().map(read).collect()
     }
@@ -115,9 +143,8 @@ impl TracedFiles {
                 exits: read.exits,
                 library_notice: read.library_notice,
             };
-            let at = id.0 as usize;
-            self.facts.resize_with(self.facts.len().max(at + 1), FileFacts::default);
-            self.facts[at] = facts;
+            *self.make_room(id) = facts;
+            self.unread.remove(&id);
         }
         let pending = self.tables.pending();
         if !(kernel.put_rules(pending.first_rule as usize, pending.rules)
@@ -149,7 +176,8 @@ impl TracedFiles {
     pub(super) fn unmapped_allocator(&self, mapped: &[ModuleId]) -> Option<TraceError> {
         let is_mapped =
             |function: &SpecFunction| mapped.iter().any(|id| function.is_of(&self.files.get(*id).module.path));
-        let missing = self.allocators.iter().flat_map(|spec| &spec.functions).find(|function| !is_mapped(function))?;
+        let missing =
+            self.how.allocators.iter().flat_map(|spec| &spec.functions).find(|function| !is_mapped(function))?;
         Some(TraceError::Allocator {
             reason: format!("`{}` is not mapped (mapped: {})", missing.module, self.names(mapped)),
         })

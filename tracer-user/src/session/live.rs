@@ -182,7 +182,7 @@ impl Session {
     ) -> anyhow::Result<Self> {
         let whole = child.is_some() && options.start_after.is_none();
         let origin = if whole { Origin::Child } else { Origin::Attached };
-        let mut events = Events::new(signals, tracer.notices()?, tracer.process())?;
+        let mut events = Events::new(signals, &mut tracer)?;
         events.start = options.start_after.map(|time| Instant::now() + time);
         let (pid, _) = tracer.name();
         events.requests =
@@ -249,7 +249,7 @@ impl Session {
             }
         };
         self.output.progress_done();
-        self.events.follow(tracer.notices()?, tracer.process())?;
+        self.events.follow(&mut tracer)?;
         self.tracer = tracer;
         self.begin()
     }
@@ -260,6 +260,7 @@ impl Session {
             self.tracer.flush_log();
             match self.events.next().await? {
                 Event::Notices(notices) => self.noticed(&notices).await?,
+                Event::Read(read) => self.tracer.take_read(read),
                 Event::Signal(signal, origin) if self.signalled(signal, origin).is_break() => return Ok(()),
                 Event::Key(Key::Quit) | Event::TimeIsUp => return Ok(()),
                 Event::TargetEnded if self.target_ended() => return Ok(()),

@@ -7,6 +7,7 @@ use tracer_common::abi::{Target, TargetState, target_flags};
 use super::{
     attach::chain,
     error::{TraceError, check_return_probes},
+    files::Unplaced,
     program::go_on,
     traced::Traced,
     tracer::{Main, Origin, Tracer},
@@ -111,7 +112,16 @@ impl Tracer {
         if let Err(error) = opened {
             self.tell_of_untraced(number, &error);
         }
-        log::info!("pid {pid} joined");
+        self.say_joined(number);
+    }
+
+    /// Logs that a process joined, once its files are read.
+    fn say_joined(&mut self, number: TargetNumber) {
+        let Some(traced) = self.targets.get_mut(&number) else { return };
+        if !traced.is_announced && traced.mapped.iter().all(|id| self.files.is_known(*id)) {
+            traced.is_announced = true;
+            log::info!("pid {} joined", traced.stats.pid);
+        }
     }
 
     /// Whether all of its allocations are seen: it began with an exec and stood until its files were read, or all probes were there
@@ -211,29 +221,78 @@ impl Tracer {
         let Some(traced) = self.targets.get_mut(&number) else { return Ok(false) };
         let found = traced.look(&mut self.files)?;
         if found.changed {
-            let read = self.files.read(&found.fresh, &|_| ());
-            for note in self.files.place(read, &self.kernel)? {
-                self.note(note);
+            if self.reads_aside() {
+                self.files.read_aside(&found.fresh);
+            } else {
+                let read = self.files.read(&found.fresh, &|_| ());
+                self.place(read)?;
             }
-            let traced = &self.targets[&number];
-            let left_out = self.kernel.put_mappings(number, &traced.kernel_mappings(&self.files));
-            if let Some(r_state) = traced.r_state(&self.files) {
-                self.kernel.watch_libraries(number, r_state);
-            }
-            if left_out > 0 {
-                let (pid, comm) = (traced.stats.pid, traced.stats.comm.clone());
-                let which = if self.is_many { format!("pid {pid} ({comm}): ") } else { String::new() };
-                self.note(format!(
-                    "{which}{left_out} executable mappings do not fit the table: stacks through them are truncated"
-                ));
-            }
+            self.put_mappings(number);
         }
+        let known: Vec<ModuleId> = found.newly_mapped.iter().copied().filter(|id| self.files.is_known(*id)).collect();
         let is_new_loader =
             |id: &ModuleId| !self.attached.contains_key(id) && self.files.facts(*id).library_notice.is_some();
-        let has_new_loader = found.newly_mapped.iter().any(is_new_loader);
-        self.attach(&found.newly_mapped)?;
-        self.judge_lateness(number, &found.newly_mapped);
+        let has_new_loader = known.iter().any(is_new_loader);
+        self.attach(&known)?;
+        self.judge_lateness(number, &known);
         Ok(has_new_loader)
+    }
+
+    /// Whether new files are read while the session goes on: where nobody stands until they are, and others come meanwhile.
+    fn reads_aside(&self) -> bool {
+        self.is_many && self.begun && self.origin == Origin::Attached
+    }
+
+    fn place(&mut self, read: Unplaced) -> Result<(), TraceError> {
+        for note in self.files.place(read, &self.kernel)? {
+            self.note(note);
+        }
+        Ok(())
+    }
+
+    /// Tells the kernel side where a process's files lie.
+    fn put_mappings(&mut self, number: TargetNumber) {
+        let traced = &self.targets[&number];
+        let left_out = self.kernel.put_mappings(number, &traced.kernel_mappings(&self.files));
+        if let Some(r_state) = traced.r_state(&self.files) {
+            self.kernel.watch_libraries(number, r_state);
+        }
+        if left_out > 0 {
+            let (pid, comm) = (traced.stats.pid, traced.stats.comm.clone());
+            let which = if self.is_many { format!("pid {pid} ({comm}): ") } else { String::new() };
+            self.note(format!(
+                "{which}{left_out} executable mappings do not fit the table: stacks through them are truncated"
+            ));
+        }
+    }
+
+    /// A file was read aside: its rows, then the mappings of all processes that have it, then its probes.
+    pub(super) fn take_read(&mut self, read: Unplaced) {
+        let ids: Vec<ModuleId> = read.iter().map(|(id, _)| *id).collect();
+        if let Err(error) = self.place(read) {
+            self.note(chain(&error));
+        }
+        let has_it = |traced: &Traced| ids.iter().any(|id| traced.mapped.contains(id));
+        let having: Vec<TargetNumber> = self
+            .targets
+            .iter()
+            .filter(|(number, traced)| has_it(traced) && self.is_counted(**number, traced.serial))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in &having {
+            self.put_mappings(*number);
+        }
+        if let Err(error) = self.attach(&ids) {
+            self.note(chain(&error));
+        }
+        let has_loader = ids.iter().any(|id| self.files.facts(*id).library_notice.is_some());
+        for number in having {
+            self.judge_lateness(number, &ids);
+            if has_loader && let Err(error) = self.look_again(number) {
+                self.tell_of_untraced(number, &error);
+            }
+            self.say_joined(number);
+        }
     }
 
     /// Whether a process that came while tracing ran with these files before they had probes.

@@ -16,6 +16,7 @@ mod prepare;
 mod program;
 mod ranges;
 mod read_module;
+mod reads;
 mod recording;
 mod requests;
 mod signals;

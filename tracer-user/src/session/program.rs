@@ -110,7 +110,7 @@ impl Session {
             }
         }
         tracer.note(format!("pid {pid} ({before}) called exec: figures are those of the new program"));
-        self.events.follow(tracer.notices()?, tracer.process())?;
+        self.events.follow(&mut tracer)?;
         let earlier = std::mem::replace(&mut self.tracer, tracer);
         // Its probes go in a thread of their own, while the new program is traced already; its files stay open.
         let (modules, detaching) = earlier.detach(|| ());

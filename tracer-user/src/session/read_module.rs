@@ -16,6 +16,28 @@ use crate::{
     unwind::{ModuleRows, RowsError, module_rows, module_rows_with},
 };
 
+/// What is looked for in modules.
+#[derive(Clone)]
+pub(super) struct HowToRead {
+    /// Where probes go.
+    pub(super) placement: Placement,
+    /// Allocators that the user described.
+    pub(super) allocators: Vec<AllocatorSpec>,
+    /// Functions that change mappings are looked for.
+    pub(super) follows_mappings: bool,
+}
+
+impl HowToRead {
+    /// Reads a module's file.
+    pub(super) fn read(&self, loaded: &LoadedModule) -> ReadModule {
+        let mut read = ReadModule::read(loaded, self.placement, &self.allocators);
+        if self.follows_mappings {
+            read.find_mappings(loaded);
+        }
+        read
+    }
+}
+
 /// What a module's bytes tell, before anything goes into the kernel.
 pub(super) struct ReadModule {
     /// How its frames are unwound.
@@ -36,7 +58,7 @@ pub(super) struct ReadModule {
 
 impl ReadModule {
     /// Reads a module's file.
-    pub(super) fn read(loaded: &LoadedModule, placement: Placement, allocators: &[AllocatorSpec]) -> Self {
+    fn read(loaded: &LoadedModule, placement: Placement, allocators: &[AllocatorSpec]) -> Self {
         let mut problems = Vec::new();
         let bytes = loaded.bytes().unwrap_or_else(|error| {
             problems.push(format!("failed to read: {error}"));
@@ -100,7 +122,7 @@ impl ReadModule {
 
 impl ReadModule {
     /// Looks for functions that change mappings.
-    pub(super) fn find_mappings(&mut self, loaded: &LoadedModule) {
+    fn find_mappings(&mut self, loaded: &LoadedModule) {
         if loaded.module.kind != ModuleKind::File {
             return;
         }

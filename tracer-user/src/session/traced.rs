@@ -29,6 +29,8 @@ pub(super) struct Traced {
     pub(super) looked_at: Instant,
     /// It ran before its files had probes.
     pub(super) is_late: bool,
+    /// It was logged that it has joined.
+    pub(super) is_announced: bool,
 }
 
 impl Traced {
@@ -44,6 +46,7 @@ impl Traced {
             cpu_seconds_before,
             looked_at: Instant::now(),
             is_late: false,
+            is_announced: false,
         }
     }
 
@@ -80,7 +83,8 @@ impl Traced {
                 _pad: 0,
             }
         };
-        self.mappings.current().iter().map(mapping).collect()
+        // Of a file that is still being read nothing is told: "not loaded yet" is what its stacks are.
+        self.mappings.current().iter().filter(|(_, id)| files.is_known(*id)).map(mapping).collect()
     }
 
     /// Run-time address of the state of its dynamic loader's list of libraries; 0: its loader does not tell. `None`: it has no

@@ -6,7 +6,15 @@ use std::{
     time::Duration,
 };
 
-use super::{archive::Archive, error::TraceError, files::TracedFiles, ranges::LiveRanges, traced::Traced};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::{
+    archive::Archive,
+    error::TraceError,
+    files::{TracedFiles, Unplaced},
+    ranges::LiveRanges,
+    traced::Traced,
+};
 use crate::{
     bpf::{Kernel, Notices, Reach, TargetNumber, TrapCost, monotonic_ns},
     options::Placement,
@@ -84,6 +92,11 @@ impl Tracer {
     /// The ring buffer could not be opened.
     pub fn notices(&mut self) -> Result<Notices, TraceError> {
         Ok(self.kernel.notices()?)
+    }
+
+    /// Files that were read while tracing, for [`Tracer::take_read`]; can be taken once.
+    pub(super) fn reads(&mut self) -> Option<UnboundedReceiver<Unplaced>> {
+        self.files.told()
     }
 
     /// Passes on what the BPF side has logged (`-vv`).

@@ -41,7 +41,7 @@ enum FileKey {
 }
 
 /// A module with what keeps its bytes at hand.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LoadedModule {
     /// Its place in [`Files::all`].
     pub id: ModuleId,
@@ -49,7 +49,7 @@ pub struct LoadedModule {
     pub module: Arc<Module>,
     key: FileKey,
     /// Keeps `open_path` valid.
-    file: Option<fs::File>,
+    file: Option<Arc<fs::File>>,
     /// The root of the file system that it was seen in, where that is not ours.
     pub root: Option<Arc<Root>>,
     /// Where its code lies in the file and in memory.
@@ -227,6 +227,7 @@ impl Files {
         let module = Module { kind, path, open_path, deleted: entry.deleted, build_id, mappings: Vec::new() };
         let id = ModuleId(self.all.len() as u32);
         let segments = file.as_ref().map(executable_segments).unwrap_or_default();
+        let file = file.map(Arc::new);
         let root = self.roots.of(process.pid);
         self.all.push(LoadedModule { id, module: Arc::new(module), key: key.clone(), file, root, segments });
         self.by_key.insert(key, id);
