@@ -56,6 +56,26 @@ impl Key {
         matches!(self, Self::Lineno | Self::Filename | Self::Function | Self::Module)
     }
 
+    /// Whether all stacks of a line have their site's module in common.
+    pub const fn has_module(self) -> bool {
+        self.is_frame() || matches!(self, Self::Traceback)
+    }
+
+    /// Whether they have the file in common as well.
+    pub const fn has_file(self) -> bool {
+        self.has_module() && !matches!(self, Self::Module)
+    }
+
+    /// Whether they have the function in common as well.
+    pub const fn has_function(self) -> bool {
+        self.has_line() || matches!(self, Self::Function)
+    }
+
+    /// Whether they have the line in common as well.
+    pub const fn has_line(self) -> bool {
+        matches!(self, Self::Lineno | Self::Traceback)
+    }
+
     /// The name on the command line and in reports and exports.
     pub const fn name(self) -> &'static str {
         match self {

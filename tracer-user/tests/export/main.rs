@@ -12,8 +12,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use fixture::{ALLOCATED_BYTES, LIVE_BYTES, LIVE_COUNT, PEAK_BYTES, export, recording, text, threaded};
 use serde_json::Value;
+use tracer_common::abi::StackEnd;
 use tracer_user::{
     options::{Key, ReportOptions, View},
+    recording::Recording,
     report::export::Format,
 };
 
@@ -115,6 +117,39 @@ fn rows_of_a_table_hold_all_figures() {
     assert_eq!((sum("size_bytes"), sum("count")), (LIVE_BYTES, LIVE_COUNT));
     assert_eq!((sum("peak_bytes"), sum("allocated_bytes")), (PEAK_BYTES, ALLOCATED_BYTES));
     assert_eq!(sum("freed_bytes"), ALLOCATED_BYTES - LIVE_BYTES);
+}
+
+#[test]
+fn what_is_finer_than_the_key_is_in_no_row() {
+    let row = |recording: &Recording, key: Key| {
+        let table = text(recording, Format::Csv, &by(key));
+        let mut reader = csv::Reader::from_reader(table.as_bytes());
+        let first: BTreeMap<String, String> = reader.deserialize().next().expect("a row").expect("a table");
+        let names = ["file", "line", "function", "module", "address"];
+        let told: Vec<_> = names.into_iter().filter(|name| !first[*name].is_empty()).collect();
+        (told.join(" "), first)
+    };
+    let recording = recording();
+    assert_eq!(row(&recording, Key::Filename).0, "module");
+    assert_eq!(row(&recording, Key::Module).0, "module");
+    // What has no name is called by its address.
+    assert_eq!(row(&recording, Key::Function).0, "module address");
+    assert_eq!(row(&recording, Key::Traceback).0, "module address");
+    let (told, thread) = row(&threaded(), Key::Thread);
+    assert_eq!((told.as_str(), &*thread["thread"], &*thread["thread_name"]), ("", "101", ""));
+    let table = |key| text(&threaded(), Format::Markdown, &by(key));
+    assert!(table(Key::Thread).contains("| `thread 100 (worker)` |"), "{}", table(Key::Thread));
+    assert!(table(Key::Filename).contains("| `src/cache.c` |"), "{}", table(Key::Filename));
+    assert!(table(Key::Function).contains("| `cache_add src/cache.c (imgsrv)` |"), "{}", table(Key::Function));
+    assert!(table(Key::Module).contains("| `imgsrv` |"), "{}", table(Key::Module));
+}
+
+#[test]
+fn averages_are_those_of_the_report() {
+    let stacks = vec![fixture::stack(0, vec![], StackEnd::Root, fixture::totals((5555, 2), (5555, 2), (5555, 2)))];
+    let odd = fixture::recording_of(Vec::new(), stacks, tracer_user::symbolize::Names::default());
+    assert!(text(&odd, Format::Csv, &ReportOptions::default()).contains(",5555,2,2777.5,"));
+    assert!(text(&odd, Format::Markdown, &ReportOptions::default()).contains("| 5555 B | 100 % | 2 | 2778 B |"));
 }
 
 #[test]
