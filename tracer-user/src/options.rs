@@ -222,6 +222,23 @@ pub struct ReportOptions {
     pub raw_leaf: bool,
 }
 
+impl ReportOptions {
+    /// The limits on lines that were asked for, as they are typed: `--min-size and --min-count`.
+    pub fn limits(&self) -> String {
+        let limits = [
+            ("--min-size", self.min_size > 0),
+            ("--max-size", self.filters.max_size.is_some()),
+            ("--min-count", self.filters.min_count > 0),
+        ];
+        limits
+            .into_iter()
+            .filter(|(_, is_asked_for)| *is_asked_for)
+            .map(|(name, _)| name)
+            .collect::<Vec<_>>()
+            .join(" and ")
+    }
+}
+
 impl Default for ReportOptions {
     fn default() -> Self {
         Self {

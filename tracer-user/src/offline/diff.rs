@@ -7,7 +7,7 @@ use anyhow::ensure;
 use super::{
     open::open,
     output::{check_writable, write},
-    select::{find, select, title},
+    select::{find, select, title, within_limits},
 };
 use crate::{
     analysis::{
@@ -98,11 +98,7 @@ pub fn diff(options: &DiffOptions) -> anyhow::Result<u8> {
             all.n_new
         );
     }
-    ensure!(
-        !found.lines.is_empty() || found.left_out.n_lines == 0,
-        "nothing left: --min-size, --max-size and --min-count removed all {} lines",
-        found.left_out.n_lines
-    );
+    within_limits(!found.lines.is_empty(), found.left_out.n_lines, &options.report)?;
     let old_title = titled(old_path, &old_recording, old_which);
     let new_title = titled(new_path, new_recording, new_which);
     let titles = Titles { old: &old_title, new: &new_title };

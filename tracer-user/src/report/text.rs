@@ -86,7 +86,7 @@ pub fn render_since(
     }
     let mut rest = statistics.left_out;
     let mut shown = Vec::new();
-    for line in statistics.lines.iter().filter(|line| !is_empty(statistics, &line.totals)) {
+    for line in statistics.shown() {
         if shown.len() < options.top { shown.push(line) } else { rest.add(line) }
     }
     if shown.is_empty() && rest.n_lines == 0 {
@@ -102,7 +102,7 @@ pub fn render_since(
             push_traceback(&mut out, line.largest, snapshot, statistics.names, options.depth);
         }
     }
-    if let Some(line) = rest_line(&rest, statistics) {
+    if let Some(line) = rest_line(&rest, statistics, options) {
         push_line(&mut out, &line);
     }
     out
@@ -237,15 +237,6 @@ pub(super) fn scope(view: View, cumulative: bool) -> Option<String> {
     (!said.is_empty()).then(|| said.join("; "))
 }
 
-/// A line that tracemalloc would not have: nothing of what is asked for is there.
-const fn is_empty(statistics: &Statistics<'_>, totals: &Totals) -> bool {
-    match statistics.sort {
-        Sort::Size | Sort::Count => statistics.view.size(totals) == 0 && statistics.view.count(totals) == 0,
-        Sort::Peak => totals.peak_bytes == 0 && totals.peak_count == 0,
-        Sort::Allocated => totals.allocated_bytes == 0 && totals.allocated_count == 0,
-    }
-}
-
 /// `#1 src/cache.c:42: size=15.2 MiB, count=100000, average=159 B`
 fn head(rank: usize, line: &Statistic<'_>, snapshot: &Snapshot, statistics: &Statistics<'_>) -> String {
     let totals = &line.totals;
@@ -282,11 +273,22 @@ fn sorted_figures(totals: &Totals, statistics: &Statistics<'_>) -> String {
     }
 }
 
-fn rest_line(rest: &Rest, statistics: &Statistics<'_>) -> Option<String> {
-    let lines = if rest.n_lines == 1 { "line" } else { "lines" };
+fn rest_line(rest: &Rest, statistics: &Statistics<'_>, options: &ReportOptions) -> Option<String> {
+    let more = more_lines(rest.n_lines, statistics.left_out.n_lines, options)?;
     let sum = format!(": {}{}", figures(&rest.totals, statistics.view), sorted_figures(&rest.totals, statistics));
     let sum = if statistics.cumulative { "" } else { &sum };
-    (rest.n_lines > 0).then(|| format!("... {} more {lines}{sum}", rest.n_lines))
+    Some(format!("{more}{sum}"))
+}
+
+/// `... 12 more lines (5 left out by --min-size)`; `None`: all are shown.
+pub(super) fn more_lines(n_lines: usize, n_left_out: usize, options: &ReportOptions) -> Option<String> {
+    let lines = if n_lines == 1 { "line" } else { "lines" };
+    let left_out = match n_left_out {
+        0 => String::new(),
+        n if n == n_lines => format!(" (left out by {})", options.limits()),
+        n => format!(" ({n} left out by {})", options.limits()),
+    };
+    (n_lines > 0).then(|| format!("... {n_lines} more {lines}{left_out}"))
 }
 
 /// What a line stands for; `[mmap]` where it is not of the heap.

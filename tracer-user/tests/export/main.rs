@@ -145,6 +145,15 @@ fn what_is_finer_than_the_key_is_in_no_row() {
 }
 
 #[test]
+fn a_table_for_a_pull_request_has_no_rows_of_nothing() {
+    let freed = fixture::stack(0, vec![], StackEnd::Root, fixture::totals((0, 0), (64, 1), (64, 1)));
+    let freed = fixture::recording_of(Vec::new(), vec![freed], tracer_user::symbolize::Names::default());
+    let table = text(&freed, Format::Markdown, &ReportOptions::default());
+    assert!(table.ends_with("|---:|---:|---:|---:|:---|\n"), "{table}");
+    assert!(text(&freed, Format::Markdown, &viewed(View::Peak)).contains("| 64 B |"));
+}
+
+#[test]
 fn averages_are_those_of_the_report() {
     let stacks = vec![fixture::stack(0, vec![], StackEnd::Root, fixture::totals((5555, 2), (5555, 2), (5555, 2)))];
     let odd = fixture::recording_of(Vec::new(), stacks, tracer_user::symbolize::Names::default());

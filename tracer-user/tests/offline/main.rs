@@ -182,8 +182,8 @@ fn whatever_is_wrong_is_one_line() {
             "nothing left: filters removed all 6 stacks (17329659 B in 90214 blocks live, 26459659 B at the peak) \
              (try fewer filters, or --all-frames)",
         ),
-        ("report a.mtb --min-size 1G", "nothing left: --min-size, --max-size and --min-count removed all 5 lines"),
-        ("diff a.mtb --min-size 1G", "nothing left: --min-size, --max-size and --min-count removed all 5 lines"),
+        ("report a.mtb --min-size 1G", "nothing left: --min-size removed all 5 lines"),
+        ("diff a.mtb --min-size 1G", "nothing left: --min-size removed all 5 lines"),
         (
             "diff a.mtb other.mtb",
             "failed to compare `a.mtb` with `other.mtb`: they have nothing in common (none of 5 and 1 lines match)",

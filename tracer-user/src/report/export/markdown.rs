@@ -30,7 +30,7 @@ pub(super) fn write(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> 
     let mut rest = Totals::default();
     let mut n_rest = lines.left_out.n_lines;
     rest.add(&lines.left_out.totals);
-    for (at, line) in lines.lines.iter().enumerate() {
+    for (at, line) in lines.shown().enumerate() {
         if at < source.options.top {
             row(out, view, total, &line.totals, &place(source, line))?;
         } else {
