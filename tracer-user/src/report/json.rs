@@ -67,6 +67,8 @@ struct Report<'a> {
     schema: u32,
     target: TargetJson<'a>,
     duration_ns: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counted_until_ns: Option<u64>,
     key: &'static str,
     view: &'static str,
     cumulative: bool,
@@ -193,6 +195,7 @@ fn report<'a>(snapshot: &'a Snapshot, earlier: Option<&Moment>, statistics: &'a 
         schema: SCHEMA,
         target: TargetJson::new(snapshot),
         duration_ns: nanoseconds(snapshot.duration),
+        counted_until_ns: snapshot.counted_until.map(nanoseconds),
         key: statistics.key.name(),
         view: statistics.view.name(),
         cumulative: statistics.cumulative,

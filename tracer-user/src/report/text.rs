@@ -58,7 +58,7 @@ pub fn render_since(
     let (is_of_many, domains) = (snapshot.is_of_many(), options.domains);
     push_line(&mut out, &if is_of_many { processes::header(snapshot, domains) } else { header(snapshot, domains) });
     if let (Domains::All, Some(mmap)) = (domains, &snapshot.mmap) {
-        push_line(&mut out, &format!("mmap  {}", sums(mmap)));
+        push_line(&mut out, &format!("mmap  {}", sums(mmap, snapshot)));
     }
     push_line(&mut out, &overhead(snapshot));
     if let Some(verdict) = super::verdict::one_line(snapshot) {
@@ -82,7 +82,10 @@ pub fn render_since(
         push_line(&mut out, line);
     }
     if let Some(line) = scope(statistics.view, statistics.cumulative) {
-        push_line(&mut out, &line);
+        let is_of_peak = matches!(statistics.view, View::Live | View::Peak);
+        let by = if is_of_peak { None } else { snapshot.counted_until };
+        let by = by.map(|by| format!(", by {:.1} s (only what is live is known at the peak)", by.as_secs_f64()));
+        push_line(&mut out, &format!("{line}{}", by.unwrap_or_default()));
     }
     let mut rest = statistics.left_out;
     let mut shown = Vec::new();
@@ -121,14 +124,25 @@ pub(super) fn push_line(out: &mut String, line: &str) {
 /// `pid 4711 (imgsrv)  12.4 s  current 15.2 MiB in 100 042 blocks  peak 22.9 MiB  …  nothing lost`
 fn header(snapshot: &Snapshot, domains: Domains) -> String {
     format!(
-        "pid {} ({})  {:.1} s  {}{}  {}",
+        "pid {} ({})  {}  {}{}  {}",
         snapshot.target.pid,
         shortened(&snapshot.target.comm),
-        snapshot.duration.as_secs_f64(),
+        moment(snapshot),
         of_domain(domains),
-        sums(&snapshot.totals),
+        sums(&snapshot.totals, snapshot),
         losses(snapshot),
     )
+}
+
+/// `12.4 s`, `peak at 12.4 s`.
+pub(super) fn moment(snapshot: &Snapshot) -> String {
+    let at = if snapshot.counted_until.is_some() { "peak at " } else { "" };
+    format!("{at}{:.1} s", snapshot.duration.as_secs_f64())
+}
+
+/// `by 70.0 s: ` before figures that are not of the snapshot's own moment.
+pub(super) fn by_then(snapshot: &Snapshot) -> String {
+    snapshot.counted_until.map_or_else(String::new, |until| format!("by {:.1} s: ", until.as_secs_f64()))
 }
 
 /// What stands before totals that are not the heap's.
@@ -140,12 +154,13 @@ pub(super) const fn of_domain(domains: Domains) -> &'static str {
 }
 
 /// `current 15.2 MiB in 100 042 blocks  peak 22.9 MiB  allocated 1.2 GiB in 7 000 000`
-fn sums(totals: &Totals) -> String {
+fn sums(totals: &Totals, snapshot: &Snapshot) -> String {
     format!(
-        "current {} in {} blocks  peak {}  allocated {} in {}",
+        "current {} in {} blocks  peak {}  {}allocated {} in {}",
         size(totals.current_bytes),
         grouped(totals.current_count),
         size(totals.peak_bytes),
+        by_then(snapshot),
         size(totals.allocated_bytes),
         grouped(totals.allocated_count),
     )
@@ -201,7 +216,8 @@ fn live_share_of_truncated(snapshot: &Snapshot) -> Option<f64> {
 fn overhead(snapshot: &Snapshot) -> String {
     let overhead = &snapshot.overhead;
     format!(
-        "{}probes {} hits, {}/s, {} of {} CPU  kernel tables {}  tracer {}",
+        "{}{}probes {} hits, {}/s, {} of {} CPU  kernel tables {}  tracer {}",
+        by_then(snapshot),
         if snapshot.target.running || snapshot.is_of_many() { "" } else { "target ended  " },
         grouped(overhead.hits),
         grouped(overhead.hits_per_second.max(0.0).round() as u64),

@@ -69,6 +69,20 @@ fn a_report_is_about_the_last_snapshot_or_the_one_named() {
 }
 
 #[test]
+fn what_is_not_known_of_the_peak_is_said_to_be_of_the_end() {
+    let dir = folder();
+    let text = text_of(&dir, "report a.mtb@peak --view allocated");
+    let by = "size and count: ever allocated, by 70.0 s (only what is live is known at the peak)";
+    assert!(text.lines().any(|line| line == by), "{text}");
+    assert!(!text_of(&dir, "report a.mtb --view allocated").contains("by 70.0 s"));
+    let json: serde_json::Value = serde_json::from_str(&text_of(&dir, "report a.mtb@peak --json -")).expect("JSON");
+    assert_eq!(
+        (&json["duration_ns"], &json["counted_until_ns"]),
+        (&35_000_000_000_u64.into(), &70_000_000_000_u64.into())
+    );
+}
+
+#[test]
 fn snapshots_are_listed_with_what_they_can_be_called_by() {
     expect_golden("list.txt", &text_of(&folder(), "report a.mtb --list"));
 }
