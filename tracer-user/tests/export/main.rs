@@ -8,15 +8,16 @@ mod fixture;
 mod hostile;
 mod programs;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use fixture::{ALLOCATED_BYTES, LIVE_BYTES, LIVE_COUNT, PEAK_BYTES, export, recording, text, threaded};
 use serde_json::Value;
 use tracer_common::abi::StackEnd;
 use tracer_user::{
     options::{Key, ReportOptions, View},
-    recording::Recording,
+    recording::{Builder, Recording, Sample, SessionInfo, SnapshotMeta},
     report::export::Format,
+    symbolize::Names,
 };
 
 fn by(key: Key) -> ReportOptions {
@@ -147,7 +148,7 @@ fn what_is_finer_than_the_key_is_in_no_row() {
 #[test]
 fn a_table_for_a_pull_request_has_no_rows_of_nothing() {
     let freed = fixture::stack(0, vec![], StackEnd::Root, fixture::totals((0, 0), (64, 1), (64, 1)));
-    let freed = fixture::recording_of(Vec::new(), vec![freed], tracer_user::symbolize::Names::default());
+    let freed = fixture::recording_of(Vec::new(), vec![freed], Names::default());
     let table = text(&freed, Format::Markdown, &ReportOptions::default());
     assert!(table.ends_with("|---:|---:|---:|---:|:---|\n"), "{table}");
     assert!(text(&freed, Format::Markdown, &viewed(View::Peak)).contains("| 64 B |"));
@@ -156,7 +157,7 @@ fn a_table_for_a_pull_request_has_no_rows_of_nothing() {
 #[test]
 fn averages_are_those_of_the_report() {
     let stacks = vec![fixture::stack(0, vec![], StackEnd::Root, fixture::totals((5555, 2), (5555, 2), (5555, 2)))];
-    let odd = fixture::recording_of(Vec::new(), stacks, tracer_user::symbolize::Names::default());
+    let odd = fixture::recording_of(Vec::new(), stacks, Names::default());
     assert!(text(&odd, Format::Csv, &ReportOptions::default()).contains(",5555,2,2777.5,"));
     assert!(text(&odd, Format::Markdown, &ReportOptions::default()).contains("| 5555 B | 100 % | 2 | 2778 B |"));
 }
@@ -174,6 +175,23 @@ fn a_summary_in_heaptracks_shape() {
 }
 
 #[test]
+fn resident_memory_of_before_the_peak_is_not_called_its_peak() {
+    let sampled_at = |seconds| {
+        let stack = fixture::stack(0, vec![], StackEnd::Root, fixture::totals((64, 1), (64, 1), (64, 1)));
+        let mut snapshot = fixture::snapshot(Duration::from_secs(9), Vec::new(), vec![stack]);
+        snapshot.peak_at = Some(Duration::from_secs(5));
+        let mut builder = Builder::new(SessionInfo::default());
+        builder.snapshot(&snapshot, SnapshotMeta::default());
+        for at in [0, seconds].map(Duration::from_secs) {
+            builder.sample(Sample { at, rss_bytes: Some(28 << 10), ..Sample::default() });
+        }
+        text(&builder.finish(Names::default()), Format::Heaptrack, &ReportOptions::default())
+    };
+    assert!(!sampled_at(4).contains("RSS"), "{}", sampled_at(4));
+    assert!(sampled_at(5).contains("peak RSS of the target: 28.0 KiB (highest of 2 samples)"), "{}", sampled_at(5));
+}
+
+#[test]
 fn every_format_with_room_tells_what_was_lost() {
     for format in Format::ALL.into_iter().filter(|format| format.tells_losses()) {
         let bytes = export(&recording(), format, &ReportOptions::default(), false);
@@ -186,7 +204,7 @@ fn every_format_with_room_tells_what_was_lost() {
 
 #[test]
 fn a_recording_without_stacks_is_exported_as_such() {
-    let empty = fixture::recording_of(Vec::new(), Vec::new(), tracer_user::symbolize::Names::default());
+    let empty = fixture::recording_of(Vec::new(), Vec::new(), Names::default());
     for format in Format::ALL {
         let bytes = export(&empty, format, &ReportOptions::default(), false);
         assert_eq!(bytes.is_empty(), format == Format::Folded, "{}", format.name());
