@@ -69,7 +69,8 @@ pub fn diff(options: &DiffOptions) -> anyhow::Result<u8> {
             Removed { n_stacks: a.n_stacks + b.n_stacks, of_stacks: a.of_stacks + b.of_stacks, totals }
         };
         let removed = sum(old.removed, new.removed);
-        ensure!(removed.n_stacks == 0, NothingLeft(removed));
+        let hint = new.hint.clone().or_else(|| old.hint.clone());
+        ensure!(removed.n_stacks == 0, NothingLeft { removed, hint });
     }
     let found = compare(
         Named { snapshot: &old.snapshot, names: &old_recording.names },

@@ -9,8 +9,9 @@ use std::{
     process::{Command, Output},
 };
 
-use sessions::{record_imgsrv, record_other, record_rebuilt};
+use sessions::{record_imgsrv, record_other, record_rebuilt, record_run};
 use tempfile::TempDir;
+use tracer_user::recording::Trigger;
 
 /// A folder with the recordings: `a.mtb`, `b.mtb` of another build of the same program, `other.mtb` of another program.
 fn folder() -> TempDir {
@@ -80,6 +81,24 @@ fn what_is_not_known_of_the_peak_is_said_to_be_of_the_end() {
         (&json["duration_ns"], &json["counted_until_ns"]),
         (&35_000_000_000_u64.into(), &70_000_000_000_u64.into())
     );
+}
+
+#[test]
+fn a_verdict_is_on_a_moment_at_which_the_program_ran() {
+    let dir = TempDir::new().expect("a folder for tests");
+    record_run(&dir.path().join("early.mtb"), &[Trigger::Start]);
+    assert_eq!(
+        complaint(&dir, "verdict early.mtb"),
+        "failed to judge `early.mtb`: the program had ended, and of the snapshots before only the start has its memory, from before it \
+         ran (record with --snapshot-every)"
+    );
+    assert!(text_of(&dir, "verdict early.mtb@start").starts_with("verdict on early.mtb @0 (start)"));
+    record_run(&dir.path().join("later.mtb"), &[Trigger::Start, Trigger::Interval]);
+    let text = text_of(&dir, "verdict later.mtb");
+    let note = "note: the target's memory could not be read at the end: this is the last snapshot that has it";
+    assert_eq!(text.lines().nth(1), Some(note));
+    assert!(text.starts_with("verdict on later.mtb @1 (interval)"), "{text}");
+    assert!(!text_of(&dir, "verdict later.mtb@1").contains("note:"));
 }
 
 #[test]
@@ -182,6 +201,7 @@ fn json_stands_beside_the_text_or_in_its_place() {
 fn whatever_is_wrong_is_one_line() {
     let dir = folder();
     std::fs::write(dir.path().join("text.mtb"), "not a recording").expect("the folder can be written");
+    std::fs::write(dir.path().join("cache.c"), "int main(void);").expect("the folder can be written");
     for (args, expected) in [
         (
             "report a.mtb@nope",
@@ -195,6 +215,31 @@ fn whatever_is_wrong_is_one_line() {
             "report a.mtb --include *.zig",
             "nothing left: filters removed all 6 stacks (17329659 B in 90214 blocks live, 26459659 B at the peak) \
              (try fewer filters, or --all-frames)",
+        ),
+        (
+            "report a.mtb --include cache.c",
+            "nothing left: filters removed all 6 stacks (17329659 B in 90214 blocks live, 26459659 B at the peak) \
+             (try --include '*/cache.c')",
+        ),
+        (
+            "report a.mtb --include */cachee.c",
+            "nothing left: filters removed all 6 stacks (17329659 B in 90214 blocks live, 26459659 B at the peak) \
+             (files with frames: cache.c)",
+        ),
+        ("growth a.mtb@1", "failed to analyse `a.mtb`: growth looks at all snapshots of a recording (leave `@1` out)"),
+        (
+            "growth other.mtb",
+            "failed to analyse `other.mtb`: growth needs 3 snapshots, the recording has 1 (record with --snapshot-every 10s)",
+        ),
+        (
+            "annotate a.mtb@start cache.c",
+            "failed to annotate `cache.c`: no stacks are in snapshot 0 (start), 2023-11-14 22:13:20 UTC: nothing had been \
+             allocated by then",
+        ),
+        (
+            "annotate a.mtb cache.c --as nonesuch.zig",
+            "failed to annotate `cache.c` as `nonesuch.zig`: no frame lies in it (near: /home/u/imgsrv/src/cache.c, \
+             /home/u/imgsrv/src/image.c, /home/u/imgsrv/src/main.c, /home/u/imgsrv/src/pool.cc)",
         ),
         ("report a.mtb --min-size 1G", "nothing left: --min-size removed all 5 lines"),
         ("diff a.mtb --min-size 1G", "nothing left: --min-size removed all 5 lines"),
