@@ -14,7 +14,7 @@ use crate::{
         diff::{Diff, Named, diff as compare},
         filter::{NothingLeft, Removed},
     },
-    options::{JsonTarget, ReportOptions},
+    options::{JsonTarget, Key, ReportOptions},
     recording::{Recording, Reference, Which},
     report::{
         diff::{Titles, render},
@@ -80,7 +80,9 @@ pub fn diff(options: &DiffOptions) -> anyhow::Result<u8> {
         &options.report,
     );
     if other.is_some() && is_disjoint(&found) {
-        // What filters leave may well be new or gone; the recordings as they are must share something.
+        // What filters leave may well be new or gone, and every line may have moved; the recordings as they are must share something.
+        let key = if options.report.key.has_line() { Key::Function } else { options.report.key };
+        let whole = ReportOptions { key, ..options.report.clone() };
         let old = old_recording.snapshot(old_which).of_domains(options.report.domains);
         let new = new_recording.snapshot(new_which).of_domains(options.report.domains);
         let all = compare(
@@ -88,7 +90,7 @@ pub fn diff(options: &DiffOptions) -> anyhow::Result<u8> {
             Named { snapshot: &new, names: &new_recording.names },
             false,
             &attribution,
-            &options.report,
+            &whole,
         );
         ensure!(
             !is_disjoint(&all),

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output},
 };
 
-use sessions::{record_imgsrv, record_other, record_rebuilt, record_run};
+use sessions::{record_build, record_imgsrv, record_other, record_rebuilt, record_run};
 use tempfile::TempDir;
 use tracer_user::recording::Trigger;
 
@@ -175,6 +175,35 @@ fn two_builds_of_a_program_compare() {
     }
     expect_golden("diff_filtered.txt", &text_of(&dir, "diff a.mtb b.mtb --exclude src/cache.c --min-size 1K"));
     expect_golden("diff.json", &text_of(&dir, "diff a.mtb b.mtb --json - --min-size 1M"));
+}
+
+#[test]
+fn a_line_of_another_function_is_another_line() {
+    let dir = TempDir::new().expect("a folder for tests");
+    record_build(&dir.path().join("old.mtb"), "/home/u/old/src", 8);
+    record_build(&dir.path().join("new.mtb"), "/home/u/new/src", 9);
+    let lines = |key: &str| -> Vec<String> {
+        let text = text_of(&dir, &format!("diff old.mtb new.mtb --key {key}"));
+        let lines = text.lines().filter(|line| line.starts_with('#'));
+        lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    };
+    assert_eq!(
+        lines("lineno"),
+        [
+            "#1 src/one.c:9: size=244 KiB (+244 KiB), count=10 (+10), average=24.4 KiB fill (new)",
+            "#2 src/one.c:8: size=0 B (-244 KiB), count=0 (-10) fill (vanished)",
+            "#3 src/one.c:10: size=500 B (+500 B), count=1 (+1), average=500 B leak (new)",
+            "#4 src/one.c:9: size=0 B (-500 B), count=0 (-1) leak (vanished)",
+        ]
+    );
+    // A build in another folder is the same program.
+    assert_eq!(lines("filename"), ["#1 src/one.c: size=245 KiB (+0 B), count=11 (+0), average=22.2 KiB"]);
+    assert_eq!(lines("function").len(), 2);
+    record_build(&dir.path().join("moved.mtb"), "/home/u/moved/src", 8);
+    for key in ["lineno", "function", "traceback"] {
+        let text = text_of(&dir, &format!("diff old.mtb moved.mtb --key {key}"));
+        assert!(!text.contains("(new)") && text.contains("#2 "), "{key}: {text}");
+    }
 }
 
 #[test]

@@ -200,6 +200,20 @@ pub fn record_rebuilt(path: &Path) {
     write(path, &program, true, &[(program.snapshot(Duration::from_mins(1), stacks), Trigger::End, None)]);
 }
 
+/// A build of `one.c` in `folder`: `fill` and `leak` allocate one line below the other; `first_line` is that of `fill`.
+pub fn record_build(path: &Path, folder: &str, first_line: u32) {
+    let mut program = Program::new("/opt/one", first_line as u8, 0);
+    program.names = Names::default();
+    let file: Arc<Path> = Arc::from(Path::new(folder).join("one.c"));
+    for (vaddr, function, line) in [(0x100, "fill", first_line), (0x200, "leak", first_line + 1)] {
+        let (function, file) = (Ok(function.into()), Some(Arc::clone(&file)));
+        program.put(APP, vaddr, &[FrameName { function, file, line: Some(line), inlined: false }]);
+    }
+    let stack = |id, vaddr, live| program.stack(id, &[(APP, vaddr)], None, totals(live, live));
+    let stacks = vec![stack(0, 0x100, (250_000, 10)), stack(1, 0x200, (500, 1))];
+    write(path, &program, false, &[(program.snapshot(Duration::from_secs(1), stacks), Trigger::End, None)]);
+}
+
 /// A program that was started, with what its memory was at these moments; at the end it has none.
 pub fn record_run(path: &Path, read_at: &[Trigger]) {
     let program = Program::new("/opt/imgsrv/imgsrv", 1, 0);
