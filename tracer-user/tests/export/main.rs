@@ -15,7 +15,7 @@ use serde_json::Value;
 use tracer_common::abi::StackEnd;
 use tracer_user::{
     options::{Key, ReportOptions, View},
-    recording::{Builder, Recording, Sample, SessionInfo, SnapshotMeta},
+    recording::{Builder, Mark, Recording, Sample, SessionInfo, SnapshotMeta},
     report::export::Format,
     symbolize::Names,
 };
@@ -93,6 +93,17 @@ fn a_trace_of_counters_marks_and_snapshots() {
     assert_eq!(named("bytes per second"), 3);
     let seen = events.iter().rfind(|event| event["name"] == "bytes per second").expect("counted above");
     assert_eq!(seen["args"]["allocated"], 0.0);
+}
+
+#[test]
+fn a_pause_that_the_session_marked_is_one_instant() {
+    let mut recording = recording();
+    for (at, text) in [(1600, "paused"), (2500, "resumed")] {
+        recording.marks.push(Mark { at: Duration::from_millis(at), text: text.into() });
+    }
+    let trace = text(&recording, Format::ChromeTrace, &ReportOptions::default());
+    assert!(trace.contains("\"paused\"") && trace.contains("\"resumed\""), "{trace}");
+    assert!(!trace.contains("tracing paused") && !trace.contains("tracing resumed"), "{trace}");
 }
 
 #[test]
