@@ -10,7 +10,7 @@ use tracer_user::{
         trend::Course,
     },
     options::{Filters, Key, ReportOptions},
-    recording::{Builder, Recording, SessionInfo, SnapshotMeta, Trigger, Which},
+    recording::{Builder, Mark, Recording, SessionInfo, SnapshotMeta, Trigger, Which},
     report,
     snapshot::{
         AgeCell, Frame, Module, ModuleId, ModuleKind, Snapshot, Stack, StackId, StackStats, TargetInfo, Totals,
@@ -179,6 +179,17 @@ levelled off (nearly no growth in the last third):
 1 stand still, shrink or fluctuate
 "
     );
+}
+
+#[test]
+fn marks_stand_beside_what_grew() {
+    let mut recording = record(&leak_in_churn(0), &every_two_seconds());
+    let mark = |at, text: &str| Mark { at: Duration::from_secs(at), text: text.into() };
+    recording.marks = vec![mark(10, "warm-up done"), mark(30, "load\n")];
+    let text = find(&recording, &ReportOptions::default()).expect("snapshots enough").text;
+    assert_eq!(text.lines().nth(2), Some("marks: 10.0 s warm-up done, 30.0 s load\\n"));
+    let list = report::snapshots::render(&recording);
+    assert!(list.ends_with("mark after 10.0 s: warm-up done\nmark after 30.0 s: load\\n\n"), "{list}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     options::{Key, ReportOptions},
-    recording::{Recording, Trigger},
+    recording::{Mark, Recording, Trigger},
     snapshot::{Owner, Snapshot, Totals},
     symbolize::Attribution,
 };
@@ -34,6 +34,8 @@ pub struct Growth<'a> {
     pub n_snapshots: usize,
     /// Snapshots left out because the target became another program after them.
     pub n_before_exec: usize,
+    /// What was marked in that time.
+    pub marks: Vec<&'a Mark>,
     /// The whole target.
     pub total: Series,
     /// Sites that grew: those that still do by their rate, then those that levelled off by what they grew.
@@ -121,8 +123,10 @@ pub fn growth<'a>(
     let bytes: Vec<u64> =
         points.iter().map(|&at| recording.snapshots[at].totals_of(options.domains).current_bytes).collect();
     let trend = Trend::of(&seconds, &bytes, SURE_CHANCE, &mut slopes);
+    let from = recording.snapshots[points[0]].at;
     Ok(Growth {
         key: options.key,
+        marks: recording.marks.iter().filter(|mark| mark.at >= from).collect(),
         seconds,
         n_snapshots,
         n_before_exec: first,

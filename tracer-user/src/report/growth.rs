@@ -6,6 +6,7 @@ use super::{
     bar::{amount_bar, range_bar},
     format::{escaped, grouped, percent, shortened, signed_size, size, size_f64},
     owner::subject,
+    snapshots::seconds,
     text::{column, label, losses, more_lines, push_line, push_traceback, scope, tail},
 };
 use crate::{
@@ -22,6 +23,8 @@ use crate::{
 const SECONDS_A_DAY: f64 = 86_400.0;
 /// Snapshots of which fewer are worth a word: noise passes for growth once in a thousand sites or more.
 const FEW_POINTS: usize = 7;
+/// Marks shown.
+const MAX_MARKS: usize = 8;
 /// Lines of the total by age; more generations are summed up.
 const MAX_AGE_ROWS: usize = 12;
 
@@ -51,6 +54,15 @@ pub fn render(growth: &Growth<'_>, snapshot: &Snapshot, names: &Names, title: &s
         range_bar(&total.bytes)
     );
     push_line(&mut out, &scope_line);
+    if !growth.marks.is_empty() {
+        let shown = growth.marks.iter().take(MAX_MARKS);
+        let mut marks: Vec<String> =
+            shown.map(|mark| format!("{} {}", seconds(mark.at), shortened(&mark.text))).collect();
+        if growth.marks.len() > MAX_MARKS {
+            marks.push(format!("{} more (see report --list)", growth.marks.len() - MAX_MARKS));
+        }
+        push_line(&mut out, &format!("marks: {}", marks.join(", ")));
+    }
     let n_points = growth.seconds.len();
     if n_points < FEW_POINTS {
         // Of n! orders one rises throughout.
