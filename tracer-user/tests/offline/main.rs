@@ -227,6 +227,20 @@ fn json_stands_beside_the_text_or_in_its_place() {
 }
 
 #[test]
+fn an_option_that_would_go_unheeded_is_refused() {
+    let dir = folder();
+    for args in [
+        "growth a.mtb --sort peak",
+        "growth a.mtb --view peak",
+        "annotate a.mtb a.c --top 3",
+        "annotate a.mtb a.c --key module",
+    ] {
+        let complaint = complaint(&dir, args);
+        assert!(complaint.starts_with("unexpected argument"), "{args}: {complaint}");
+    }
+}
+
+#[test]
 fn whatever_is_wrong_is_one_line() {
     let dir = folder();
     std::fs::write(dir.path().join("text.mtb"), "not a recording").expect("the folder can be written");
