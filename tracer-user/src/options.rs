@@ -56,6 +56,26 @@ impl Key {
         matches!(self, Self::Lineno | Self::Filename | Self::Function | Self::Module)
     }
 
+    /// Whether all stacks of a line have their site's module in common.
+    pub const fn has_module(self) -> bool {
+        self.is_frame() || matches!(self, Self::Traceback)
+    }
+
+    /// Whether they have the file in common as well.
+    pub const fn has_file(self) -> bool {
+        self.has_module() && !matches!(self, Self::Module)
+    }
+
+    /// Whether they have the function in common as well.
+    pub const fn has_function(self) -> bool {
+        self.has_line() || matches!(self, Self::Function)
+    }
+
+    /// Whether they have the line in common as well.
+    pub const fn has_line(self) -> bool {
+        matches!(self, Self::Lineno | Self::Traceback)
+    }
+
     /// The name on the command line and in reports and exports.
     pub const fn name(self) -> &'static str {
         match self {
@@ -200,6 +220,23 @@ pub struct ReportOptions {
     pub plumbing: Vec<String>,
     /// The innermost frame is the site, plumbing or not.
     pub raw_leaf: bool,
+}
+
+impl ReportOptions {
+    /// The limits on lines that were asked for, as they are typed: `--min-size and --min-count`.
+    pub fn limits(&self) -> String {
+        let limits = [
+            ("--min-size", self.min_size > 0),
+            ("--max-size", self.filters.max_size.is_some()),
+            ("--min-count", self.filters.min_count > 0),
+        ];
+        limits
+            .into_iter()
+            .filter(|(_, is_asked_for)| *is_asked_for)
+            .map(|(name, _)| name)
+            .collect::<Vec<_>>()
+            .join(" and ")
+    }
 }
 
 impl Default for ReportOptions {

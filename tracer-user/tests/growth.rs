@@ -9,8 +9,8 @@ use tracer_user::{
         growth::{Growth, TooFew, growth},
         trend::Course,
     },
-    options::{Key, ReportOptions},
-    recording::{Builder, Recording, SessionInfo, SnapshotMeta, Trigger, Which},
+    options::{Filters, Key, ReportOptions},
+    recording::{Builder, Mark, Recording, SessionInfo, SnapshotMeta, Trigger, Which},
     report,
     snapshot::{
         AgeCell, Frame, Module, ModuleId, ModuleKind, Snapshot, Stack, StackId, StackStats, TargetInfo, Totals,
@@ -179,6 +179,40 @@ levelled off (nearly no growth in the last third):
 1 stand still, shrink or fluctuate
 "
     );
+}
+
+#[test]
+fn marks_stand_beside_what_grew() {
+    let mut recording = record(&leak_in_churn(0), &every_two_seconds());
+    let mark = |at, text: &str| Mark { at: Duration::from_secs(at), text: text.into() };
+    recording.marks = vec![mark(10, "warm-up done"), mark(30, "load\n")];
+    let text = find(&recording, &ReportOptions::default()).expect("snapshots enough").text;
+    assert_eq!(text.lines().nth(2), Some("marks: 10.0 s warm-up done, 30.0 s load\\n"));
+    let list = report::snapshots::render(&recording);
+    assert!(list.ends_with("mark after 10.0 s: warm-up done\nmark after 30.0 s: load\\n\n"), "{list}");
+}
+
+#[test]
+fn what_limits_leave_out_of_what_grew_is_counted_apart() {
+    let recording = record(&leak_in_churn(0), &every_two_seconds());
+    let last = |options: ReportOptions| {
+        let found = find(&recording, &options).expect("snapshots enough");
+        assert_eq!(found.json["steady_sites"], 1);
+        let last = found.text.lines().last().expect("a line").to_owned();
+        (found.courses.len(), found.json["left_out_sites"].clone(), last)
+    };
+    let only = |max_size, min_count| Filters { max_size, min_count, ..Filters::default() };
+    let still = "stand still, shrink or fluctuate";
+    for (options, n_found, said) in [
+        (ReportOptions { min_size: 10_000, ..ReportOptions::default() }, 1, "--min-size"),
+        (ReportOptions { filters: only(Some(10_000), 0), ..ReportOptions::default() }, 1, "--max-size"),
+        (ReportOptions { filters: only(None, 100), ..ReportOptions::default() }, 1, "--min-count"),
+    ] {
+        let expected = (n_found, 1.into(), format!("... 1 that grew left out by {said}; 1 {still}"));
+        assert_eq!(last(options), expected);
+    }
+    let expected = (2, 0.into(), format!("... 1 more that levelled off; 1 {still}"));
+    assert_eq!(last(ReportOptions { top: 1, ..ReportOptions::default() }), expected);
 }
 
 #[test]

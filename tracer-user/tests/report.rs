@@ -488,7 +488,9 @@ proptest! {
                 let ordered = found.lines.is_sorted_by_key(|line| std::cmp::Reverse(sort.value(options.view, &line.totals)));
                 (sum, found.lines.iter().map(|line| line.n_stacks).sum::<usize>(), ordered)
             });
-            prop_assert_eq!(sum, expected);
+            // Of what is asked for: a line that holds nothing of it is in no rest.
+            let asked_for = |totals: &Totals| (options.view.size(totals), options.view.count(totals), sort.value(options.view, totals));
+            prop_assert_eq!(asked_for(&sum), asked_for(&expected));
             prop_assert!(ordered);
             prop_assert!(min_size > 0 || n_stacks == snapshot.stacks.len());
         }
@@ -520,6 +522,40 @@ proptest! {
             let parsed: serde_json::Value = serde_json::from_str(&json).expect("JSON");
             prop_assert_eq!(parsed["target"]["comm"].as_str(), Some(&*snapshot.target.comm));
         }
+    }
+}
+
+#[test]
+fn a_limit_is_named_and_counts_only_lines_that_there_would_be() {
+    let (snapshot, names) = imgsrv();
+    let last = |options: &ReportOptions| {
+        let text = text_of(&snapshot, &names, options, false);
+        text.lines().last().expect("a rest").to_owned()
+    };
+    // A seventh line has nothing live.
+    assert_eq!(
+        last(&ReportOptions { min_size: 2000, ..ReportOptions::default() }),
+        "... 4 more lines (left out by --min-size): size=2388 B, count=15"
+    );
+    assert_eq!(
+        last(&ReportOptions { min_size: 2000, top: 1, ..ReportOptions::default() }),
+        "... 5 more lines (4 left out by --min-size): size=6484 B, count=16"
+    );
+    let mut all_freed = snapshot.clone();
+    for stack in &mut all_freed.stacks {
+        (stack.totals.current_bytes, stack.totals.current_count) = (0, 0);
+    }
+    let options = ReportOptions { min_size: 5, ..ReportOptions::default() };
+    assert_eq!(text_of(&all_freed, &names, &options, true).lines().last(), Some("no blocks"));
+}
+
+#[test]
+fn an_order_leaves_no_line_out() {
+    let (snapshot, names) = imgsrv();
+    for sort in SORTS {
+        let text = text_of(&snapshot, &names, &ReportOptions { sort, top: 100, ..ReportOptions::default() }, false);
+        // Live, though not at the peak.
+        assert!(text.contains("size=1000 B, count=10"), "{text}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::statistics::{Grouping, Statistic, grouping};
+use super::statistics::{Grouping, Statistic, grouping, is_within};
 use crate::{
     options::{Key, ReportOptions},
     snapshot::{AgeCell, Snapshot},
@@ -29,6 +29,8 @@ pub struct Ages<'a> {
     pub total: AgeSums,
     /// Sites with live blocks, the largest first.
     pub sites: Vec<SiteAges<'a>>,
+    /// Sites with live blocks that are outside of the limits asked for.
+    pub n_left_out: usize,
 }
 
 /// Blocks allocated between two snapshots.
@@ -117,13 +119,15 @@ pub fn ages<'a>(
         .map(|(line, (bytes, counts))| {
             (sum(&bytes), SiteAges { line, sums: AgeSums::new(bytes, counts, &generations) })
         })
-        .filter(|(bytes, _)| *bytes >= options.min_size)
         .collect();
+    let n_sites = sites.len();
+    sites.retain(|(bytes, site)| is_within(options, *bytes, sum(&site.sums.counts)));
     sites.sort_unstable_by(|(x, a), (y, b)| y.cmp(x).then(a.line.largest.id.cmp(&b.line.largest.id)));
     Some(Ages {
         key: options.key,
         total: AgeSums::new(total.0, total.1, &generations),
         generations,
+        n_left_out: n_sites - sites.len(),
         sites: sites.into_iter().map(|(_, site)| site).collect(),
     })
 }

@@ -103,7 +103,8 @@ pub fn find_file(snapshot: &Snapshot, names: &Names, source: &Path) -> Result<Pa
     }
 }
 
-fn components(path: &Path) -> Vec<&OsStr> {
+/// A path's names, the last first.
+pub(super) fn components(path: &Path) -> Vec<&OsStr> {
     path.components()
         .rev()
         .filter_map(|part| if let Component::Normal(name) = part { Some(name) } else { None })

@@ -1,8 +1,15 @@
 //! What changed between two snapshots, as `tracemalloc.Snapshot.compare_to` says it.
 
-use std::{cmp::Reverse, collections::HashMap, ffi::OsStr, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    ffi::OsStr,
+    path::Path,
+    sync::Arc,
+};
 
 use super::{
+    annotate::components,
     frames::Frames,
     groups::{Groups, SharedModule, Side, Space, UNMAPPED},
     order::{OrderKey, Ranks},
@@ -13,6 +20,9 @@ use crate::{
     snapshot::{Module, ModuleKind, Snapshot, Totals},
     symbolize::{Attribution, Names},
 };
+
+/// Most names at the end of two paths that are compared.
+const MAX_COMPARED_NAMES: usize = 64;
 
 /// One of the two snapshots, with the names of its frames.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +126,9 @@ impl StatisticDiff<'_> {
 /// Compares two snapshots. `same_recording`: both share modules, threads and processes; else modules are taken for the same by
 /// build id, else by path, else by file name, threads by name, and processes by container and command.
 ///
+/// Between recordings a line is of one function: another function's line that moved to its number is another line. Source files of
+/// one module are the same by path, else by name and the longest common end of their paths.
+///
 /// Frames without line information are the same where they are the same address of the same build; between two builds by module
 /// and function. The order is tracemalloc's: absolute difference of what is asked for, then size, absolute difference of count,
 /// count and key, all descending.
@@ -127,7 +140,7 @@ pub fn diff<'a>(
     options: &ReportOptions,
 ) -> Diff<'a> {
     let ReportOptions { key, view, sort, .. } = *options;
-    let (old_side, new_side) = sides(old.snapshot, new.snapshot, same_recording);
+    let (old_side, new_side) = sides(old, new, same_recording);
     let mut old_frames = Frames::empty(old.snapshot, old.names, attribution);
     let mut new_frames = Frames::empty(new.snapshot, new.names, attribution);
     let mut groups = Groups::new(key, options.cumulative);
@@ -220,14 +233,61 @@ impl RestDiff {
     }
 }
 
-fn sides<'a>(old: &'a Snapshot, new: &'a Snapshot, same_recording: bool) -> (Side<'a>, Side<'a>) {
+fn sides<'a>(old: Named<'a>, new: Named<'a>, same_recording: bool) -> (Side<'a>, Side<'a>) {
     if same_recording {
-        return (Side::alone(old), Side::alone(new));
+        return (Side::alone(old.snapshot), Side::alone(new.snapshot));
     }
-    let (old_modules, new_modules) = shared_modules(&old.modules, &new.modules);
+    let (old_modules, new_modules) = shared_modules(&old.snapshot.modules, &new.snapshot.modules);
+    let files = shared_files((old.names, &old_modules), (new.names, &new_modules));
     let elsewhere = Space(UNMAPPED.0 - 1);
-    let old = Side { snapshot: old, modules: old_modules, unmapped: elsewhere, is_one_session: false };
-    (old, Side { snapshot: new, modules: new_modules, unmapped: UNMAPPED, is_one_session: false })
+    let old = Side { snapshot: old.snapshot, modules: old_modules, files, unmapped: elsewhere, is_one_session: false };
+    let new = Side { modules: new_modules, unmapped: UNMAPPED, is_one_session: false, ..Side::alone(new.snapshot) };
+    (old, new)
+}
+
+/// Source files of the older recording that the newer one calls otherwise, as builds in other folders do: within one module those
+/// of one name, the longest common end first, each to one. A path that both have is the same file.
+fn shared_files<'a>(
+    (old_names, old_modules): (&'a Names, &[SharedModule]),
+    (new_names, new_modules): (&'a Names, &[SharedModule]),
+) -> HashMap<&'a Path, &'a Arc<Path>> {
+    let (old, new) = (files_of(old_names, old_modules), files_of(new_names, new_modules));
+    let paths = |files: &[(u32, &'a Arc<Path>)]| files.iter().map(|(_, file)| *file).collect::<HashSet<_>>();
+    let (old_paths, new_paths) = (paths(&old), paths(&new));
+    let only = |files: Vec<(u32, &'a Arc<Path>)>, others: &HashSet<&Arc<Path>>| -> Vec<_> {
+        let only = files.into_iter().filter(|(_, file)| !others.contains(file));
+        only.map(|(module, file)| (module, file, components(file))).collect()
+    };
+    let (old, new) = (only(old, &new_paths), only(new, &old_paths));
+    let longest = old.iter().map(|(.., names)| names.len()).max().unwrap_or(0).min(MAX_COMPARED_NAMES);
+    let (mut found, mut taken) = (HashMap::new(), HashSet::new());
+    for n in (1..=longest).rev() {
+        let free = new.iter().rev().filter(|(_, file, names)| names.len() >= n && !taken.contains(file));
+        let mut free: HashMap<_, _> = free.map(|(module, file, names)| ((*module, &names[..n]), *file)).collect();
+        for (module, file, names) in old.iter().filter(|(.., names)| names.len() >= n) {
+            if !found.contains_key(&***file)
+                && let Some(other) = free.remove(&(*module, &names[..n]))
+            {
+                found.insert(&***file, other);
+                taken.insert(other);
+            }
+        }
+    }
+    found
+}
+
+/// The files of a recording's frames, each once a module, in order.
+fn files_of<'a>(names: &'a Names, modules: &[SharedModule]) -> Vec<(u32, &'a Arc<Path>)> {
+    let mut files = HashMap::new();
+    for ((module, _), names) in names.iter() {
+        let Some(module) = modules.get(module.0 as usize) else { continue };
+        for file in names.iter().filter_map(|name| name.file.as_ref()) {
+            files.entry((module.id, file.as_os_str())).or_insert(file);
+        }
+    }
+    let mut files: Vec<_> = files.into_iter().map(|((module, _), file)| (module, file)).collect();
+    files.sort_unstable();
+    files
 }
 
 /// Which modules of two recordings are the same: by build id; of the others by path; of those left by file name.
@@ -283,7 +343,13 @@ fn file_name(module: &Arc<Module>) -> (ModuleKind, &OsStr) {
 
 #[cfg(test)]
 mod tests {
+    use tracer_common::addr::FileVaddr;
+
     use super::*;
+    use crate::{
+        snapshot::ModuleId,
+        symbolize::{FrameName, NoSymbol},
+    };
 
     fn module(path: &str, build_id: Option<u8>) -> Arc<Module> {
         Arc::new(Module {
@@ -314,6 +380,33 @@ mod tests {
         let old = [module("/a/app", Some(1)), module("/lib/libc.so", Some(2)), module("/x/libfoo.so", None)];
         let new = [module("/y/libfoo.so", Some(9)), module("/moved/libc.so", Some(2)), module("/a/app", Some(3))];
         assert_eq!(matches(&old, &new), [Some((2, false)), Some((1, true)), Some((0, false))]);
+    }
+
+    /// What the newer build calls each of the older one's files, all of one module.
+    fn renamed(old: &[&str], new: &[&str]) -> Vec<Option<String>> {
+        let modules = [SharedModule { id: 0, space: Space(0), is_rebuilt: true }];
+        let named = |files: &[&str]| {
+            let mut names = Names::default();
+            for (at, file) in (1..).zip(files) {
+                let name = FrameName { file: Some(Path::new(file).into()), ..FrameName::unknown(NoSymbol::Stripped) };
+                names.insert(ModuleId(0), FileVaddr(at), [name].as_slice().into());
+            }
+            names
+        };
+        let (old_names, new_names) = (named(old), named(new));
+        let found = shared_files((&old_names, &modules), (&new_names, &modules));
+        old.iter().map(|file| found.get(Path::new(file)).map(|file| file.display().to_string())).collect()
+    }
+
+    #[test]
+    fn files_are_the_same_by_path_then_by_the_longest_common_end() {
+        let old = ["/a/src/x/util.c", "/a/src/y/util.c", "/usr/include/list.h", "/a/src/main.c", "/a/src/gone.c"];
+        let new = ["/b/src/y/util.c", "/b/src/x/util.c", "/usr/include/list.h", "/b/app/main.c", "/b/src/new.c"];
+        let expected = [Some("/b/src/x/util.c"), Some("/b/src/y/util.c"), None, Some("/b/app/main.c"), None];
+        assert_eq!(renamed(&old, &new), expected.map(|file| file.map(str::to_owned)));
+        // Each to one, and none that is there under its own path.
+        assert_eq!(renamed(&["/a/x.c", "/b/x.c"], &["/b/x.c"]), [None, None]);
+        assert_eq!(renamed(&["/a/x.c", "/b/x.c"], &["/c/x.c"]), [Some("/c/x.c".to_owned()), None]);
     }
 
     #[test]

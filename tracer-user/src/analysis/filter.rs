@@ -15,10 +15,10 @@ use super::{
     own_code::OwnCode,
 };
 use crate::{
-    options::Filters,
+    options::{FileFilter, Filters},
     snapshot::{Module, Owner, Snapshot, Stack, Totals},
     symbolize::{Attribution, FrameName, Names, attribute::qualified_name, module_name},
-    text::glob::Glob,
+    text::{glob::Glob, near},
 };
 
 /// What a frame without source file and without module is called, as in tracemalloc.
@@ -31,6 +31,8 @@ pub struct Filtered {
     pub snapshot: Snapshot,
     /// What went.
     pub removed: Removed,
+    /// What to try if nothing is left.
+    pub hint: Option<String>,
 }
 
 /// How much filters removed.
@@ -45,9 +47,14 @@ pub struct Removed {
 }
 
 /// Filters that leave no stack.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("nothing left: filters removed {0} (try fewer filters, or --all-frames)")]
-pub struct NothingLeft(pub Removed);
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("nothing left: filters removed {removed} ({})", hint.as_deref().unwrap_or("try fewer filters, or --all-frames"))]
+pub struct NothingLeft {
+    /// How much that was.
+    pub removed: Removed,
+    /// What to try.
+    pub hint: Option<String>,
+}
 
 impl fmt::Display for Removed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,7 +79,7 @@ impl Filtered {
     /// The filters removed every stack.
     pub fn non_empty(self) -> Result<Self, NothingLeft> {
         if self.removed.n_stacks > 0 && self.snapshot.stacks.is_empty() {
-            return Err(NothingLeft(self.removed));
+            return Err(NothingLeft { removed: self.removed, hint: self.hint });
         }
         Ok(self)
     }
@@ -99,7 +106,7 @@ pub fn filtered(snapshot: &Snapshot, names: &Names, attribution: &Attribution, f
     let mut removed = Removed { of_stacks, ..Removed::default() };
     let mut kept = snapshot.clone();
     if !filters.leave_out_stacks() {
-        return Filtered { snapshot: kept, removed };
+        return Filtered { snapshot: kept, removed, hint: None };
     }
     let mut judge = Judge::new(filters, snapshot);
     let mut frames = Frames::empty(snapshot, names, attribution);
@@ -120,7 +127,24 @@ pub fn filtered(snapshot: &Snapshot, names: &Names, attribution: &Attribution, f
         }
         kept.notes.push(format!("filters removed {removed}"));
     }
-    Filtered { snapshot: kept, removed }
+    let hint = if kept.stacks.is_empty() { hint(filters, &frames) } else { None };
+    Filtered { snapshot: kept, removed, hint }
+}
+
+/// What may have been meant by the patterns of files: a name without its folder, or one much like it.
+fn hint(filters: &Filters, frames: &Frames<'_, '_>) -> Option<String> {
+    let files =
+        frames.infos().iter().flat_map(|frame| frame.names).filter_map(|name| name.file.as_deref()?.file_name());
+    let files: BTreeSet<Cow<'_, str>> = files.map(OsStr::to_string_lossy).collect();
+    let files: Vec<&str> = files.iter().map(AsRef::as_ref).collect();
+    filters.files.iter().filter(|filter| filter.inclusive).find_map(|FileFilter { pattern, .. }| {
+        let glob = Glob::new(pattern);
+        if !pattern.contains('/') && files.iter().any(|file| glob.is_match(file)) {
+            return Some(format!("try --include '*/{pattern}'"));
+        }
+        let near = near::names(pattern.rsplit('/').next().unwrap_or(pattern), &files);
+        (!near.is_empty()).then(|| format!("files with frames: {}", near.join(", ")))
+    })
 }
 
 /// What filters say of one name; with all frames compared, of any of a stack's.

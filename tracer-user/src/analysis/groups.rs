@@ -1,7 +1,7 @@
 //! Stacks → lines. One set of groups can take two snapshots, of one recording or of two, so that their lines can be compared:
 //! groups know modules by what makes them the same in both.
 
-use std::{cmp::Reverse, collections::HashMap, ffi::OsStr, time::Duration};
+use std::{borrow::Cow, cmp::Reverse, collections::HashMap, ffi::OsStr, path::Path, sync::Arc, time::Duration};
 
 use tracer_common::abi::StackEnd;
 
@@ -40,6 +40,8 @@ pub(super) struct Side<'a> {
     pub(super) snapshot: &'a Snapshot,
     /// What its modules are, by [`ModuleId`].
     pub(super) modules: Vec<SharedModule>,
+    /// What the other snapshot calls source files that this one calls otherwise.
+    pub(super) files: HashMap<&'a Path, &'a Arc<Path>>,
     /// Of addresses in no known mapping.
     pub(super) unmapped: Space,
     /// Ids of threads and processes mean the same in all sides; else threads are told by their names, processes by container and
@@ -56,7 +58,22 @@ impl<'a> Side<'a> {
         let modules = (0..snapshot.modules.len() as u32)
             .map(|id| SharedModule { id, space: Space(id), is_rebuilt: false })
             .collect();
-        Self { snapshot, modules, unmapped: UNMAPPED, is_one_session: true }
+        Self { snapshot, modules, files: HashMap::new(), unmapped: UNMAPPED, is_one_session: true }
+    }
+
+    /// The file as both snapshots call it.
+    fn file(&self, file: &'a Path) -> &'a Path {
+        self.files.get(file).map_or(file, |other| other)
+    }
+
+    /// Names with their files as both snapshots call them.
+    fn shared_names(&self, names: &'a [FrameName]) -> Cow<'a, [FrameName]> {
+        let other = |name: &FrameName| self.files.get(name.file.as_deref()?).map(|other| Arc::clone(other));
+        if self.files.is_empty() || names.iter().all(|name| other(name).is_none()) {
+            return Cow::Borrowed(names);
+        }
+        let shared = |name: &FrameName| FrameName { file: other(name).or_else(|| name.file.clone()), ..name.clone() };
+        Cow::Owned(names.iter().map(shared).collect())
     }
 
     fn module(&self, id: Option<ModuleId>) -> Option<SharedModule> {
@@ -67,8 +84,9 @@ impl<'a> Side<'a> {
 /// What stacks are grouped by.
 #[derive(PartialEq, Eq, Hash)]
 enum Group<'a> {
-    /// File and line; 0 where the line is unknown.
-    Line(&'a OsStr, u32),
+    /// File and line; 0 where the line is unknown. Between two recordings also the function: code above moves lines, and another
+    /// function's line is another one.
+    Line(&'a OsStr, u32, Option<&'a str>),
     File(&'a OsStr),
     /// Function, file and module.
     Function(&'a str, Option<&'a OsStr>, Option<u32>),
@@ -95,7 +113,7 @@ enum Group<'a> {
 /// Equal for frames that a report cannot tell apart (two calls on one line).
 #[derive(PartialEq, Eq, Hash)]
 enum Identity<'a> {
-    Named(Option<u32>, &'a [FrameName]),
+    Named(Option<u32>, Cow<'a, [FrameName]>),
     Address(Space, u64),
 }
 
@@ -281,14 +299,16 @@ impl<'a> Groups<'a> {
         let id = module.map(|module| module.id);
         let space = module.map_or(side.unmapped, |module| module.space);
         let address = || Group::Address(space, site.address);
-        let file = site.name.file.as_deref().map(std::path::Path::as_os_str);
+        let file = site.name.file.as_deref().map(|file| side.file(file).as_os_str());
         let function = site.name.function.as_deref().ok();
         match self.key {
             Key::Filename => file.map_or(Group::Module(id), Group::File),
             Key::Function => function.map_or_else(address, |function| Group::Function(function, file, id)),
             Key::Module => Group::Module(id),
             _ => match (file, function, module) {
-                (Some(file), ..) => Group::Line(file, site.name.line.unwrap_or(0)),
+                (Some(file), ..) => {
+                    Group::Line(file, site.name.line.unwrap_or(0), function.filter(|_| !side.is_one_session))
+                }
                 (None, Some(function), Some(module)) if module.is_rebuilt => Group::Function(function, None, id),
                 _ => address(),
             },
@@ -312,7 +332,7 @@ impl<'a> Groups<'a> {
             info.names.iter().all(|name| name.missing().is_none())
         };
         let identity = if is_named {
-            Identity::Named(module.map(|module| module.id), info.names)
+            Identity::Named(module.map(|module| module.id), side.shared_names(info.names))
         } else {
             Identity::Address(module.map_or(side.unmapped, |module| module.space), info.address)
         };

@@ -5,12 +5,12 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{
-    statistics::{Grouping, Statistic, grouping},
+    statistics::{Grouping, Statistic, grouping, is_within},
     trend::{Course, MAX_POINTS, MIN_POINTS, SURE_CHANCE, Trend, evidence, thinned},
 };
 use crate::{
     options::{Key, ReportOptions},
-    recording::{Recording, Trigger},
+    recording::{Mark, Recording, Trigger},
     snapshot::{Owner, Snapshot, Totals},
     symbolize::Attribution,
 };
@@ -34,10 +34,14 @@ pub struct Growth<'a> {
     pub n_snapshots: usize,
     /// Snapshots left out because the target became another program after them.
     pub n_before_exec: usize,
+    /// What was marked in that time.
+    pub marks: Vec<&'a Mark>,
     /// The whole target.
     pub total: Series,
     /// Sites that grew: those that still do by their rate, then those that levelled off by what they grew.
     pub sites: Vec<SiteGrowth<'a>>,
+    /// Sites that grew, and are outside of the limits asked for.
+    pub n_left_out: usize,
     /// Sites that stand still, shrink or fluctuate.
     pub n_steady: usize,
 }
@@ -62,7 +66,7 @@ pub struct SiteGrowth<'a> {
 
 /// Snapshots are too few to tell growth from chance.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("growth needs {MIN_POINTS} snapshots, `{of}` has {found} (record with --snapshot-every 10s)", of = if *after_exec { "the last program" } else { "the recording" })]
+#[error("growth needs {MIN_POINTS} snapshots, {of} has {found} (record with --snapshot-every 10s)", of = if *after_exec { "the last program" } else { "the recording" })]
 pub struct TooFew {
     /// How many there are.
     pub found: usize,
@@ -100,27 +104,35 @@ pub fn growth<'a>(
     let sure_chance = SURE_CHANCE.min(FALSE_ALARM / n_varying.max(1) as f64);
     let mut slopes = Vec::new();
     let n_lines = lines.len();
-    let mut sites = Vec::new();
+    let (mut sites, mut n_left_out) = (Vec::new(), 0);
     for (line, bytes) in lines.into_iter().zip(all.chunks_exact(points.len())) {
         if evidence(bytes, sure_chance).is_none() {
             continue;
         }
         let trend = Trend::of(&seconds, bytes, sure_chance, &mut slopes);
-        if trend.course != Course::Steady && trend.growth_bytes.unsigned_abs() >= options.min_size {
+        if trend.course == Course::Steady {
+            continue;
+        }
+        if is_within(options, trend.growth_bytes.unsigned_abs(), line.totals.current_count) {
             sites.push(SiteGrowth { line, series: Series { bytes: bytes.to_vec(), trend } });
+        } else {
+            n_left_out += 1;
         }
     }
     sites.sort_unstable_by(order);
     let bytes: Vec<u64> =
         points.iter().map(|&at| recording.snapshots[at].totals_of(options.domains).current_bytes).collect();
     let trend = Trend::of(&seconds, &bytes, SURE_CHANCE, &mut slopes);
+    let from = recording.snapshots[points[0]].at;
     Ok(Growth {
         key: options.key,
+        marks: recording.marks.iter().filter(|mark| mark.at >= from).collect(),
         seconds,
         n_snapshots,
         n_before_exec: first,
         total: Series { bytes, trend },
-        n_steady: n_lines - sites.len(),
+        n_left_out,
+        n_steady: n_lines - sites.len() - n_left_out,
         sites,
     })
 }

@@ -63,6 +63,13 @@ impl Moment {
 const SHORTEST_SECONDS: f64 = 1.0;
 
 impl<'a> ProcessLine<'a> {
+    /// A process of `snapshot` against an earlier moment.
+    pub fn of(process: &'a ProcessStats, snapshot: &Snapshot, earlier: Option<&Moment>) -> Self {
+        let line = Self::new(process, snapshot.duration, earlier);
+        let counted_until = |until| Self::new(process, until, earlier).allocating;
+        Self { allocating: snapshot.counted_until.map_or(line.allocating, counted_until), ..line }
+    }
+
     /// A process `now` (since tracing began) against an earlier moment.
     pub fn new(process: &'a ProcessStats, now: Duration, earlier: Option<&Moment>) -> Self {
         let then = earlier.and_then(|earlier| earlier.totals.get(&(process.pid, process.joined_at)));
@@ -98,7 +105,7 @@ impl<'a> TopProcesses<'a> {
         let any_runs = all().any(|process| process.ended.is_none());
         let lines: Vec<ProcessLine<'a>> = all()
             .filter(|process| !any_runs || process.ended.is_none())
-            .map(|process| ProcessLine::new(process, snapshot.duration, earlier))
+            .map(|process| ProcessLine::of(process, snapshot, earlier))
             .collect();
         let top = |rank: Rank| {
             let value = |line: &ProcessLine<'_>| line.value(rank);
@@ -111,7 +118,8 @@ impl<'a> TopProcesses<'a> {
             found.truncate(n);
             (rank, found)
         };
-        let ranks = if any_runs {
+        // What was allocated until the peak is not known, and so no rate of it.
+        let ranks = if any_runs && snapshot.counted_until.is_none() {
             [Rank::Live, Rank::Growth, Rank::Allocating]
         } else {
             [Rank::Live, Rank::Peak, Rank::Allocated]

@@ -29,9 +29,9 @@ pub struct Statistics<'a> {
     pub sort: Sort,
     /// Whether the time that freed blocks had lived was recorded: false where not one lived less than 1 s.
     pub lifetimes_known: bool,
-    /// Lines within the limits asked for, in the order of the report.
+    /// Lines within the limits asked for, in the order of the report; those that hold nothing of what is asked for included.
     pub lines: Vec<Statistic<'a>>,
-    /// Lines outside of them.
+    /// Lines outside of them that hold anything of it.
     pub left_out: Rest,
     /// The names that tracebacks are printed with.
     pub names: &'a Names,
@@ -64,6 +64,13 @@ pub struct Statistic<'a> {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("threads are not known: recorded without --by-thread")]
 pub struct NoThreads;
+
+impl<'a> Statistics<'a> {
+    /// Lines that hold anything of what is asked for; tracemalloc has no others.
+    pub fn shown(&self) -> impl Iterator<Item = &Statistic<'a>> {
+        self.lines.iter().filter(|line| is_any(self.view, self.sort, &line.totals))
+    }
+}
 
 impl View {
     /// The bytes that the view is about.
@@ -134,7 +141,7 @@ pub fn statistics<'a>(
     for (_, line) in grouped {
         if is_within(options, sort.bytes(view, &line.totals), view.count(&line.totals)) {
             lines.push((OrderKey::new(key, &line, &mut frames, ranks.side(0)), line));
-        } else {
+        } else if is_any(view, sort, &line.totals) {
             left_out.add(&line);
         }
     }
@@ -184,6 +191,11 @@ pub(super) fn grouping<'a>(
         |stack, line| members.push((stack, line)),
     );
     Grouping { lines: lines.into_iter().map(|(_, line)| line).collect(), members }
+}
+
+/// Whether there is anything of what a view shows, or of what its lines are sorted by.
+const fn is_any(view: View, sort: Sort, totals: &Totals) -> bool {
+    view.size(totals) > 0 || view.count(totals) > 0 || sort.value(view, totals) > 0
 }
 
 /// Whether a line's size and count are within the limits asked for.

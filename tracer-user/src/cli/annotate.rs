@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::Args;
 use tracer_user::{offline::AnnotateOptions, recording::Reference};
 
-use super::view::ViewArgs;
+use super::view::StackArgs;
 
 /// What `annotate` takes.
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub(super) struct AnnotateArgs {
     #[arg(long, value_name = "N")]
     context: Option<usize>,
     #[command(flatten)]
-    view: ViewArgs,
+    stacks: StackArgs,
 }
 
 impl AnnotateArgs {
@@ -34,7 +34,7 @@ impl AnnotateArgs {
             source: self.source,
             called: self.called,
             context: self.context,
-            report: self.view.validated(),
+            report: self.stacks.validated(),
         }
     }
 }

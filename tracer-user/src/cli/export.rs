@@ -9,7 +9,7 @@ use tracer_user::{
     report::export::Format,
 };
 
-use super::view::ViewArgs;
+use super::{args::refuse, view::ViewArgs};
 
 /// A format as it is typed; names and help are those of the table of formats.
 #[derive(Clone, Copy, Debug)]
@@ -56,10 +56,16 @@ pub(super) struct ExportArgs {
 impl ExportArgs {
     /// The validated options.
     pub(super) fn validated(self) -> ExportOptions {
+        let format = self.format.0;
+        if let Some(option) = self.view.given().into_iter().find(|option| !format.heeds(option)) {
+            let able = Format::ALL.into_iter().filter(|format| format.heeds(option)).map(Format::name);
+            let able = able.collect::<Vec<_>>().join(", ");
+            refuse(&format!("{option} makes no difference to {}, but to {able}", format.name()));
+        }
         ExportOptions {
             reference: Reference::parse(&self.reference),
             base: self.base.map(|text| Reference::parse(&text)),
-            format: self.format.0,
+            format,
             output: match self.output {
                 path if path.as_os_str() == "-" => ExportOutput::Stdout,
                 path => ExportOutput::File(path),

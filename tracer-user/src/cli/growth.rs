@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use tracer_user::offline::GrowthOptions;
 
-use super::{args::json_target, view::ViewArgs};
+use super::{
+    args::json_target,
+    view::{LineArgs, StackArgs},
+};
 
 /// What `growth` takes.
 #[derive(Debug, Args)]
@@ -14,7 +17,9 @@ pub(super) struct GrowthArgs {
     #[arg(value_name = "REC")]
     path: PathBuf,
     #[command(flatten)]
-    view: ViewArgs,
+    lines: LineArgs,
+    #[command(flatten)]
+    stacks: StackArgs,
     /// Live bytes by the age of their blocks instead, at the last snapshot that has ages
     #[arg(long)]
     age: bool,
@@ -28,7 +33,7 @@ impl GrowthArgs {
     pub(super) fn validated(self) -> GrowthOptions {
         GrowthOptions {
             path: self.path,
-            report: self.view.validated(),
+            report: self.lines.validated(self.stacks),
             age: self.age,
             json: self.json.map(json_target),
         }

@@ -12,26 +12,46 @@ use super::args::refuse;
 
 /// What a report shows.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct ViewArgs {
-    /// Lines shown
-    #[arg(long, default_value_t = 10, value_name = "N")]
-    top: usize,
-    /// What a line stands for; --by is another spelling
-    #[arg(long, visible_alias = "by", default_value = Key::Lineno.name(), value_parser = one_of(Key::ALL, Key::name))]
-    key: Key,
-    /// Frames shown of a stack
-    #[arg(long, default_value_t = 16, value_name = "N")]
-    depth: usize,
-    /// Order of the lines, largest first
-    #[arg(long, default_value = Sort::Size.name(), value_parser = one_of(Sort::ALL, Sort::name))]
-    sort: Sort,
-    /// Leave out lines smaller than this (bytes, or with K, M, G); in a comparison: whose difference is smaller
-    #[arg(long, default_value = "0", value_name = "SIZE", value_parser = parse_size)]
-    min_size: u64,
-    /// Which totals are shown
-    #[arg(long, default_value = View::Live.name(), value_parser = one_of(View::ALL, View::name))]
-    view: View,
+    #[command(flatten)]
+    lines: LineArgs,
+    /// Order of the lines, largest first [default: size]
+    #[arg(long, value_parser = one_of(Sort::ALL, Sort::name))]
+    sort: Option<Sort>,
+    /// Which totals are shown [default: live]
+    #[arg(long, value_parser = one_of(View::ALL, View::name))]
+    view: Option<View>,
+    #[command(flatten)]
+    stacks: StackArgs,
+}
+
+/// Which lines there are.
+#[derive(Debug, Args)]
+pub(super) struct LineArgs {
+    /// Lines shown [default: 10]
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    /// What a line stands for; --by is another spelling [default: lineno]
+    #[arg(long, visible_alias = "by", value_parser = one_of(Key::ALL, Key::name))]
+    key: Option<Key>,
+    /// Frames shown of a stack [default: 16]
+    #[arg(long, value_name = "N")]
+    depth: Option<usize>,
+    /// Leave out lines smaller than this (bytes, or with K, M, G); in a comparison or growth: whose difference is smaller
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    min_size: Option<u64>,
+    /// Leave out lines larger than this, or whose difference is
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_size: Option<u64>,
+    /// Leave out lines with fewer blocks than this; in a comparison: whose difference is
+    #[arg(long, value_name = "N")]
+    min_count: Option<u64>,
+}
+
+/// Which memory is counted, and where it is attributed.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(super) struct StackArgs {
     /// Kind of memory: blocks of allocators, anonymous mappings that the program itself makes, or both
     ///
     /// A mapping counts with its whole pages, whether they were touched or not. Not seen are system calls that a program makes past
@@ -65,12 +85,6 @@ pub(super) struct ViewArgs {
     /// Leave out system libraries and language runtimes
     #[arg(long)]
     own_code: bool,
-    /// Leave out lines larger than this, or whose difference is
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    max_size: Option<u64>,
-    /// Leave out lines with fewer blocks than this, or whose difference is
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    min_count: u64,
     /// Never attribute memory to functions or files that match (repeatable), as with malloc's own wrappers
     #[arg(long, value_name = "GLOB")]
     plumbing: Vec<String>,
@@ -82,15 +96,58 @@ pub(super) struct ViewArgs {
 impl ViewArgs {
     /// The options of the reports. Arguments that contradict each other end the program, as all misuse does.
     pub(super) fn validated(self) -> ReportOptions {
-        if self.cumulative && !self.key.is_frame() {
+        let (sort, view) = (self.sort.unwrap_or_default(), self.view.unwrap_or_default());
+        ReportOptions { sort, view, ..self.lines.validated(self.stacks) }
+    }
+
+    /// What was given of those arguments that not every form of a report heeds.
+    pub(super) fn given(&self) -> Vec<&'static str> {
+        let (lines, stacks) = (&self.lines, &self.stacks);
+        let all = [
+            ("--top", lines.top.is_some()),
+            ("--key", lines.key.is_some()),
+            ("--depth", lines.depth.is_some()),
+            ("--sort", self.sort.is_some()),
+            ("--view", self.view.is_some()),
+            ("--min-size", lines.min_size.is_some()),
+            ("--max-size", lines.max_size.is_some()),
+            ("--min-count", lines.min_count.is_some()),
+            ("--cumulative", stacks.cumulative),
+            ("--include", !stacks.include.is_empty()),
+            ("--exclude", !stacks.exclude.is_empty()),
+            ("--function", !stacks.function.is_empty()),
+            ("--module", !stacks.module.is_empty()),
+            ("--process", !stacks.process.is_empty()),
+            ("--own-code", stacks.own_code),
+        ];
+        all.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
+    }
+}
+
+impl LineArgs {
+    /// The options of a report on live memory, the largest line first.
+    pub(super) fn validated(self, stacks: StackArgs) -> ReportOptions {
+        let key = self.key.unwrap_or_default();
+        if stacks.cumulative && !key.is_frame() {
             refuse("--cumulative counts frames: it needs --key lineno, filename, function or module");
         }
+        let mut options = stacks.validated();
+        options.key = key;
+        options.top = self.top.unwrap_or(options.top);
+        options.depth = self.depth.unwrap_or(options.depth);
+        options.min_size = self.min_size.unwrap_or(options.min_size);
+        options.filters.max_size = self.max_size;
+        options.filters.min_count = self.min_count.unwrap_or_default();
+        options
+    }
+}
+
+impl StackArgs {
+    /// The options of a report on these stacks, with the defaults of all others.
+    pub(super) fn validated(self) -> ReportOptions {
         let file_filter = |inclusive| move |(pattern, lineno)| FileFilter { inclusive, pattern, lineno };
         let included = self.include.into_iter().map(file_filter(true));
         ReportOptions {
-            top: self.top,
-            key: self.key,
-            view: self.view,
             domains: self.domain,
             cumulative: self.cumulative,
             filters: Filters {
@@ -100,14 +157,11 @@ impl ViewArgs {
                 processes: self.process,
                 all_frames: self.all_frames,
                 own_code: self.own_code,
-                max_size: self.max_size,
-                min_count: self.min_count,
+                ..Filters::default()
             },
-            sort: self.sort,
-            depth: self.depth,
-            min_size: self.min_size,
             plumbing: self.plumbing,
             raw_leaf: self.raw_leaf,
+            ..ReportOptions::default()
         }
     }
 }

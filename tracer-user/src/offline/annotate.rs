@@ -59,12 +59,20 @@ pub fn annotate(options: &AnnotateOptions) -> anyhow::Result<u8> {
     let which = find(&recording, path, options.reference.snapshot.as_deref())?;
     let snapshot = select(&recording, which, &attribution, &options.report)?.non_empty()?.snapshot;
 
+    ensure!(
+        !snapshot.stacks.is_empty(),
+        "failed to annotate `{}`: no stacks are in snapshot {}: nothing had been allocated by then",
+        options.source.display(),
+        title(&recording, which)
+    );
     let called = options
         .called
         .clone()
         .unwrap_or_else(|| options.source.canonicalize().unwrap_or_else(|_| options.source.clone()));
-    let file = find_file(&snapshot, &recording.names, &called)
-        .with_context(|| format!("failed to annotate `{}`", options.source.display()))?;
+    let file = find_file(&snapshot, &recording.names, &called).with_context(|| match &options.called {
+        Some(called) => format!("failed to annotate `{}` as `{}`", options.source.display(), called.display()),
+        None => format!("failed to annotate `{}`", options.source.display()),
+    })?;
     let first = match which {
         Which::Index(0) => None,
         _ => Some(select(&recording, Which::Index(0), &attribution, &options.report)?.snapshot),

@@ -7,14 +7,14 @@ use anyhow::ensure;
 use super::{
     open::open,
     output::{check_writable, write},
-    select::{find, select, title},
+    select::{find, select, title, within_limits},
 };
 use crate::{
     analysis::{
         diff::{Diff, Named, diff as compare},
         filter::{NothingLeft, Removed},
     },
-    options::{JsonTarget, ReportOptions},
+    options::{JsonTarget, Key, ReportOptions},
     recording::{Recording, Reference, Which},
     report::{
         diff::{Titles, render},
@@ -69,7 +69,8 @@ pub fn diff(options: &DiffOptions) -> anyhow::Result<u8> {
             Removed { n_stacks: a.n_stacks + b.n_stacks, of_stacks: a.of_stacks + b.of_stacks, totals }
         };
         let removed = sum(old.removed, new.removed);
-        ensure!(removed.n_stacks == 0, NothingLeft(removed));
+        let hint = new.hint.clone().or_else(|| old.hint.clone());
+        ensure!(removed.n_stacks == 0, NothingLeft { removed, hint });
     }
     let found = compare(
         Named { snapshot: &old.snapshot, names: &old_recording.names },
@@ -79,7 +80,9 @@ pub fn diff(options: &DiffOptions) -> anyhow::Result<u8> {
         &options.report,
     );
     if other.is_some() && is_disjoint(&found) {
-        // What filters leave may well be new or gone; the recordings as they are must share something.
+        // What filters leave may well be new or gone, and every line may have moved; the recordings as they are must share something.
+        let key = if options.report.key.has_line() { Key::Function } else { options.report.key };
+        let whole = ReportOptions { key, ..options.report.clone() };
         let old = old_recording.snapshot(old_which).of_domains(options.report.domains);
         let new = new_recording.snapshot(new_which).of_domains(options.report.domains);
         let all = compare(
@@ -87,7 +90,7 @@ pub fn diff(options: &DiffOptions) -> anyhow::Result<u8> {
             Named { snapshot: &new, names: &new_recording.names },
             false,
             &attribution,
-            &options.report,
+            &whole,
         );
         ensure!(
             !is_disjoint(&all),
@@ -98,11 +101,7 @@ pub fn diff(options: &DiffOptions) -> anyhow::Result<u8> {
             all.n_new
         );
     }
-    ensure!(
-        !found.lines.is_empty() || found.left_out.n_lines == 0,
-        "nothing left: --min-size, --max-size and --min-count removed all {} lines",
-        found.left_out.n_lines
-    );
+    within_limits(!found.lines.is_empty(), found.left_out.n_lines, &options.report)?;
     let old_title = titled(old_path, &old_recording, old_which);
     let new_title = titled(new_path, new_recording, new_which);
     let titles = Titles { old: &old_title, new: &new_title };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::{
     open::open,
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     analysis::{age::ages, growth::growth as analyse},
     options::{JsonTarget, ReportOptions},
-    recording::{Recording, Which},
+    recording::{Recording, Reference, Which},
     report::{growth, growth_json},
     symbolize::Attribution,
 };
@@ -38,6 +38,13 @@ pub struct GrowthOptions {
 pub fn growth(options: &GrowthOptions) -> anyhow::Result<u8> {
     check_writable(options.json.as_ref(), &[&options.path])?;
     let attribution = Attribution::new(&options.report.plumbing, options.report.raw_leaf)?;
+    let reference = Reference::parse(options.path.as_os_str());
+    if let Some(snapshot) = reference.snapshot.filter(|_| reference.path.exists()) {
+        bail!(
+            "failed to analyse `{}`: growth looks at all snapshots of a recording (leave `@{snapshot}` out)",
+            reference.path.display()
+        );
+    }
     let recording = open(&options.path)?;
     if options.age {
         print_ages(&recording, &attribution, options)

@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::ensure;
-
 use super::{
     open::open,
     output::{check_writable, print, write},
-    select::{find, select, title},
+    select::{find, select, title, within_limits},
 };
 use crate::{
     analysis::statistics::statistics,
@@ -47,11 +45,7 @@ pub fn report(options: &RecordingReportOptions) -> anyhow::Result<u8> {
     let mut snapshot = select(&recording, which, &attribution, &options.report)?.non_empty()?.snapshot;
     snapshot.notes.insert(0, told(path, &recording, which));
     let lines = statistics(&snapshot, &recording.names, &attribution, &options.report);
-    ensure!(
-        !lines.lines.is_empty() || lines.left_out.n_lines == 0,
-        "nothing left: --min-size, --max-size and --min-count removed all {} lines",
-        lines.left_out.n_lines
-    );
+    within_limits(lines.shown().next().is_some(), lines.left_out.n_lines, &options.report)?;
     write(
         options.json.as_ref(),
         || text::render(&snapshot, &lines, &options.report, false),

@@ -39,6 +39,16 @@ pub(super) fn select(
     Ok(filtered)
 }
 
+/// Checks that the limits on lines left any, if there were any.
+///
+/// # Errors
+/// They left none.
+pub(super) fn within_limits(is_any_left: bool, n_left_out: usize, options: &ReportOptions) -> anyhow::Result<()> {
+    let lines = if n_left_out == 1 { "the only line".to_owned() } else { format!("all {n_left_out} lines") };
+    ensure!(is_any_left || n_left_out == 0, "nothing left: {} removed {lines}", options.limits());
+    Ok(())
+}
+
 /// What a snapshot says of some kinds of memory.
 ///
 /// # Errors

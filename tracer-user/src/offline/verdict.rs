@@ -1,6 +1,6 @@
 //! `verdict`: leak or fragmentation: live bytes against resident memory.
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use super::{
     open::open,
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     analysis::verdict::{Change, Verdict},
     options::Domains,
-    recording::{Reference, Which},
+    recording::{Reference, Trigger, Which},
     report::verdict::render,
 };
 
@@ -30,13 +30,28 @@ pub fn verdict(options: &VerdictOptions) -> anyhow::Result<u8> {
     let recording = open(path)?;
     let has_memory = |index: &usize| recording.snapshots[*index].memory.is_some();
     let all = 0..recording.snapshots.len();
+    let end = find(&recording, path, None)?;
+    // A program that was started has not run yet when the first snapshot is taken.
+    let before_it_ran =
+        |index: usize| recording.session.from_start && recording.snapshots[index].meta.trigger == Trigger::Start;
     let which = match options.reference.snapshot.as_deref() {
         // A target that has ended has no memory at the end.
-        None => all.clone().rfind(has_memory).map_or(Which::Index(all.len().saturating_sub(1)), Which::Index),
+        None => match all.clone().rfind(has_memory) {
+            Some(index) if before_it_ran(index) && end != Which::Index(index) => bail!(
+                "failed to judge `{}`: the program had ended, and of the snapshots before only the start has its memory, from before it ran (record with --snapshot-every)",
+                path.display()
+            ),
+            found => found.map_or(end, Which::Index),
+        },
         wanted => find(&recording, path, wanted)?,
     };
-    find(&recording, path, None)?;
     let mut snapshot = recording.snapshot(which).of_domains(Domains::Heap);
+    if options.reference.snapshot.is_none() && which != end {
+        snapshot.notes.insert(
+            0,
+            "the target's memory could not be read at the end: this is the last snapshot that has it".to_owned(),
+        );
+    }
     snapshot.notes.extend(recording.problems.iter().cloned());
     ensure!(
         !snapshot.is_of_many(),

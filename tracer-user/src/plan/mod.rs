@@ -217,7 +217,7 @@ pub enum Why {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Problem {
     /// Stripped of everything.
-    #[error("the file has no symbols")]
+    #[error("the file has no symbols: an allocator of its own, if it has one, is not seen")]
     NoSymbols,
     /// glibc's loader up to 2.34.
     #[error("{} of the dynamic loader serve its own start-up only", functions.join(", "))]

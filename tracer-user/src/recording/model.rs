@@ -289,6 +289,7 @@ impl Recording {
         let mut snapshot = Snapshot {
             target: info.target.clone(),
             duration: info.at,
+            counted_until: None,
             from_start: self.session.from_start,
             totals: info.totals,
             peak_at: info.peak_at,
@@ -336,7 +337,7 @@ impl Recording {
             if snapshot.is_of_many() {
                 snapshot.notes.push(OWN_PEAKS.to_owned());
             }
-            snapshot.duration = moment;
+            (snapshot.duration, snapshot.counted_until) = (moment, Some(info.at));
             (snapshot.memory, snapshot.ages) = (None, None);
         }
         snapshot

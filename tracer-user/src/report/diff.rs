@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{
     format::{escaped, grouped, shortened, signed_size, size},
     owner::{program, subject},
-    text::{average, label, losses, push_line, push_traceback, scope, tail},
+    text::{average, label, losses, more_lines, push_line, push_traceback, scope, tail},
 };
 use crate::{
     analysis::diff::{Diff, Presence, RestDiff, StatisticDiff},
@@ -56,7 +56,7 @@ pub fn render(diff: &Diff<'_>, titles: Titles<'_>, options: &ReportOptions) -> S
             push_traceback(&mut out, latest.largest, side.snapshot, side.names, options.depth);
         }
     }
-    if let Some(line) = rest_line(&rest, diff.cumulative) {
+    if let Some(line) = rest_line(&rest, diff, options) {
         push_line(&mut out, &line);
     }
     out
@@ -133,12 +133,9 @@ fn marked_tail(line: &StatisticDiff<'_>, diff: &Diff<'_>) -> String {
     if tail.is_empty() { mark.to_owned() } else { format!("{tail} {mark}") }
 }
 
-fn rest_line(rest: &RestDiff, cumulative: bool) -> Option<String> {
-    if rest.n_lines == 0 {
-        return None;
-    }
-    let mut out = format!("... {} more {}", rest.n_lines, if rest.n_lines == 1 { "line" } else { "lines" });
-    if !cumulative {
+fn rest_line(rest: &RestDiff, diff: &Diff<'_>, options: &ReportOptions) -> Option<String> {
+    let mut out = more_lines(rest.n_lines, diff.left_out.n_lines, options)?;
+    if !diff.cumulative {
         out.push_str(": ");
         push_figures(&mut out, (rest.size, rest.size_diff), (rest.count, rest.count_diff));
     }

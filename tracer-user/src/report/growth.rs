@@ -6,7 +6,8 @@ use super::{
     bar::{amount_bar, range_bar},
     format::{escaped, grouped, percent, shortened, signed_size, size, size_f64},
     owner::subject,
-    text::{column, label, losses, push_line, push_traceback, scope, tail},
+    snapshots::seconds,
+    text::{column, label, losses, more_lines, push_line, push_traceback, scope, tail},
 };
 use crate::{
     analysis::{
@@ -22,6 +23,8 @@ use crate::{
 const SECONDS_A_DAY: f64 = 86_400.0;
 /// Snapshots of which fewer are worth a word: noise passes for growth once in a thousand sites or more.
 const FEW_POINTS: usize = 7;
+/// Marks shown.
+const MAX_MARKS: usize = 8;
 /// Lines of the total by age; more generations are summed up.
 const MAX_AGE_ROWS: usize = 12;
 
@@ -51,6 +54,15 @@ pub fn render(growth: &Growth<'_>, snapshot: &Snapshot, names: &Names, title: &s
         range_bar(&total.bytes)
     );
     push_line(&mut out, &scope_line);
+    if !growth.marks.is_empty() {
+        let shown = growth.marks.iter().take(MAX_MARKS);
+        let mut marks: Vec<String> =
+            shown.map(|mark| format!("{} {}", seconds(mark.at), shortened(&mark.text))).collect();
+        if growth.marks.len() > MAX_MARKS {
+            marks.push(format!("{} more (see report --list)", growth.marks.len() - MAX_MARKS));
+        }
+        push_line(&mut out, &format!("marks: {}", marks.join(", ")));
+    }
     let n_points = growth.seconds.len();
     if n_points < FEW_POINTS {
         // Of n! orders one rises throughout.
@@ -66,7 +78,8 @@ pub fn render(growth: &Growth<'_>, snapshot: &Snapshot, names: &Names, title: &s
     let shown = growth.sites.len().min(options.top);
     let n_growing = growth.sites.iter().filter(|site| site.series.trend.course == Course::Grows).count();
     if n_growing == 0 {
-        push_line(&mut out, "no site grows steadily");
+        let within = if growth.n_left_out > 0 { " within the limits" } else { "" };
+        push_line(&mut out, &format!("no site{within} grows steadily"));
     }
     let heads: Vec<String> =
         (1..).zip(&growth.sites[..shown]).map(|(rank, site)| head(rank, site, snapshot, growth.key)).collect();
@@ -81,8 +94,15 @@ pub fn render(growth: &Growth<'_>, snapshot: &Snapshot, names: &Names, title: &s
             push_traceback(&mut out, site.line.largest, snapshot, names, options.depth);
         }
     }
-    let hidden = growth.sites.len() - shown;
-    let more = if hidden > 0 { format!("... {hidden} more that grew; ") } else { String::new() };
+    let n_hidden = growth.sites.len() - shown;
+    let n_still_growing = n_growing.saturating_sub(shown);
+    let more = [
+        (n_still_growing, "more that grew".to_owned()),
+        (n_hidden - n_still_growing, "more that levelled off".to_owned()),
+        (growth.n_left_out, format!("that grew left out by {}", options.limits())),
+    ];
+    let more: Vec<String> = more.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let more = if more.is_empty() { String::new() } else { format!("... {}; ", more.join(", ")) };
     push_line(&mut out, &format!("{more}{} stand still, shrink or fluctuate", grouped(growth.n_steady as u64)));
     out
 }
@@ -131,8 +151,8 @@ pub fn render_ages(
             push_traceback(&mut out, site.line.largest, snapshot, names, options.depth);
         }
     }
-    if ages.sites.len() > shown {
-        push_line(&mut out, &format!("... {} more", ages.sites.len() - shown));
+    if let Some(line) = more_lines(ages.sites.len() - shown + ages.n_left_out, ages.n_left_out, options) {
+        push_line(&mut out, &line);
     }
     out
 }

@@ -24,6 +24,7 @@ struct GrowthJson<'a> {
     seconds: &'a [f64],
     total: SeriesJson<'a>,
     sites: Vec<SiteJson<'a, SeriesJson<'a>>>,
+    left_out_sites: usize,
     steady_sites: usize,
     notes: &'a [String],
 }
@@ -88,6 +89,7 @@ pub fn render(growth: &Growth<'_>, snapshot: &Snapshot, names: &Names) -> String
         seconds: &growth.seconds,
         total: SeriesJson::new(&growth.total),
         sites: growth.sites.iter().map(|found| site(&found.line, &found.series)).collect(),
+        left_out_sites: growth.n_left_out,
         steady_sites: growth.n_steady,
         notes: &snapshot.notes,
     })

@@ -67,6 +67,8 @@ struct Report<'a> {
     schema: u32,
     target: TargetJson<'a>,
     duration_ns: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counted_until_ns: Option<u64>,
     key: &'static str,
     view: &'static str,
     cumulative: bool,
@@ -193,6 +195,7 @@ fn report<'a>(snapshot: &'a Snapshot, earlier: Option<&Moment>, statistics: &'a 
         schema: SCHEMA,
         target: TargetJson::new(snapshot),
         duration_ns: nanoseconds(snapshot.duration),
+        counted_until_ns: snapshot.counted_until.map(nanoseconds),
         key: statistics.key.name(),
         view: statistics.view.name(),
         cumulative: statistics.cumulative,
@@ -265,16 +268,14 @@ impl From<&Overhead> for OverheadJson {
 
 impl<'a> KeyJson<'a> {
     pub(super) fn new(line: &Statistic<'a>, snapshot: &'a Snapshot, key: Key) -> Self {
-        let by_line = matches!(key, Key::Lineno | Key::Traceback);
-        let has_function = by_line || key == Key::Function;
-        let site = line.site.filter(|_| key != Key::Thread && !key.is_owner());
+        let site = line.site.filter(|_| key.has_module());
         let name = site.map(|site| site.name);
         let thread: Option<Tid> = line.largest.stack.thread.filter(|_| key == Key::Thread);
         Self {
             domain: line.largest.stack.domain.name(),
-            file: name.filter(|_| key != Key::Module).and_then(|name| name.file.as_deref()).map(path_text),
-            line: name.filter(|_| by_line).and_then(|name| name.line),
-            function: name.filter(|_| has_function).and_then(function),
+            file: name.filter(|_| key.has_file()).and_then(|name| name.file.as_deref()).map(path_text),
+            line: name.filter(|_| key.has_line()).and_then(|name| name.line),
+            function: name.filter(|_| key.has_function()).and_then(function),
             module: site.and_then(|site| site.module(snapshot)).map(module_text),
             thread: thread.map(|thread| thread.0),
             thread_name: thread.and_then(|thread| snapshot.threads.get(&thread)).map(String::as_str),
@@ -328,6 +329,7 @@ impl<'a> StatJson<'a> {
     }
 }
 
+/// Bytes a block; `None` where there is none.
 pub(super) fn average(size: u64, count: u64) -> Option<f64> {
     (count > 0).then(|| size as f64 / count as f64)
 }

@@ -3,7 +3,7 @@
 use super::{
     format::{grouped, shortened, signed_size, size, size_f64},
     owner::{cut, numbers_of, scope_name},
-    text::{losses, of_domain, push_line},
+    text::{by_then, losses, moment, of_domain, push_line},
 };
 use crate::{
     analysis::processes::{Moment, ProcessLine, Rank, TopProcesses},
@@ -33,9 +33,9 @@ pub(super) fn header(snapshot: &Snapshot, domains: Domains) -> String {
         ..*totals
     };
     format!(
-        "{}  {:.1} s  {} {} ({} running, {} ended)  {}current {}{}{at_end}  peak {}  allocated {} in {}  {}",
+        "{}  {}  {} {} ({} running, {} ended)  {}current {}{}{at_end}  peak {}  {}allocated {} in {}  {}",
         shortened(&scope_name(snapshot)),
-        snapshot.duration.as_secs_f64(),
+        moment(snapshot),
         grouped(n_all),
         if n_all == 1 { "process" } else { "processes" },
         grouped(n_running),
@@ -44,6 +44,7 @@ pub(super) fn header(snapshot: &Snapshot, domains: Domains) -> String {
         size(running.current_bytes),
         blocks(&running),
         size(totals.peak_bytes),
+        by_then(snapshot),
         size(totals.allocated_bytes),
         grouped(totals.allocated_count),
         losses(snapshot),
@@ -104,6 +105,7 @@ pub(super) fn push_top(out: &mut String, snapshot: &Snapshot, earlier: Option<&M
         }
     }
     let rates = match top.since {
+        _ if snapshot.counted_until.is_some() => format!("live: at the peak; {}allocated", by_then(snapshot)),
         _ if !top.any_runs => "live: when it ended".to_owned(),
         None => "rates since joined".to_owned(),
         Some(since) => format!("rates since {:.1} s", since.as_secs_f64()),

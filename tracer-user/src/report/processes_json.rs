@@ -57,7 +57,7 @@ struct BalanceJson {
 
 /// All processes that the snapshot tells of. `None`: it is of one.
 pub(super) fn processes<'a>(snapshot: &'a Snapshot, earlier: Option<&Moment>) -> Option<Vec<ProcessJson<'a>>> {
-    let line = |process| ProcessJson::new(&ProcessLine::new(process, snapshot.duration, earlier));
+    let line = |process| ProcessJson::new(&ProcessLine::of(process, snapshot, earlier));
     snapshot.is_of_many().then(|| snapshot.told().map(|(_, process)| line(process)).collect())
 }
 

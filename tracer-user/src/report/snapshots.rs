@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use super::format::{escaped, grouped, shortened, size};
 use crate::recording::{Recording, SnapshotInfo};
 
-/// One line a snapshot: what `REC@…` can be followed by, when and why it was taken, and its totals.
+/// One line a snapshot: what `REC@…` can be followed by, when and why it was taken, and its totals; then the marks.
 pub fn render(recording: &Recording) -> String {
     let rows: Vec<[String; 7]> = recording.snapshots.iter().enumerate().map(row).collect();
     let titles = ["@", "name", "trigger", "time", "after", "current", "peak"].map(str::to_owned);
@@ -26,6 +26,9 @@ pub fn render(recording: &Recording) -> String {
         let blocks = last.totals.known_peak_count().map_or_else(String::new, |n| format!(" in {} blocks", grouped(n)));
         let _infallible = writeln!(out, "@peak: {}{blocks}, {at}", size(last.totals.peak_bytes));
     }
+    for mark in &recording.marks {
+        let _infallible = writeln!(out, "mark after {}: {}", seconds(mark.at), shortened(&mark.text));
+    }
     for problem in &recording.problems {
         let _infallible = writeln!(out, "note: {}", escaped(problem));
     }
@@ -44,7 +47,7 @@ fn row((index, info): (usize, &SnapshotInfo)) -> [String; 7] {
     ]
 }
 
-fn seconds(time: Duration) -> String {
+pub(super) fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 

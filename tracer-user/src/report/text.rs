@@ -58,7 +58,7 @@ pub fn render_since(
     let (is_of_many, domains) = (snapshot.is_of_many(), options.domains);
     push_line(&mut out, &if is_of_many { processes::header(snapshot, domains) } else { header(snapshot, domains) });
     if let (Domains::All, Some(mmap)) = (domains, &snapshot.mmap) {
-        push_line(&mut out, &format!("mmap  {}", sums(mmap)));
+        push_line(&mut out, &format!("mmap  {}", sums(mmap, snapshot)));
     }
     push_line(&mut out, &overhead(snapshot));
     if let Some(verdict) = super::verdict::one_line(snapshot) {
@@ -82,11 +82,14 @@ pub fn render_since(
         push_line(&mut out, line);
     }
     if let Some(line) = scope(statistics.view, statistics.cumulative) {
-        push_line(&mut out, &line);
+        let is_of_peak = matches!(statistics.view, View::Live | View::Peak);
+        let by = if is_of_peak { None } else { snapshot.counted_until };
+        let by = by.map(|by| format!(", by {:.1} s (only what is live is known at the peak)", by.as_secs_f64()));
+        push_line(&mut out, &format!("{line}{}", by.unwrap_or_default()));
     }
     let mut rest = statistics.left_out;
     let mut shown = Vec::new();
-    for line in statistics.lines.iter().filter(|line| !is_empty(statistics, &line.totals)) {
+    for line in statistics.shown() {
         if shown.len() < options.top { shown.push(line) } else { rest.add(line) }
     }
     if shown.is_empty() && rest.n_lines == 0 {
@@ -102,7 +105,7 @@ pub fn render_since(
             push_traceback(&mut out, line.largest, snapshot, statistics.names, options.depth);
         }
     }
-    if let Some(line) = rest_line(&rest, statistics) {
+    if let Some(line) = rest_line(&rest, statistics, options) {
         push_line(&mut out, &line);
     }
     out
@@ -121,14 +124,25 @@ pub(super) fn push_line(out: &mut String, line: &str) {
 /// `pid 4711 (imgsrv)  12.4 s  current 15.2 MiB in 100 042 blocks  peak 22.9 MiB  …  nothing lost`
 fn header(snapshot: &Snapshot, domains: Domains) -> String {
     format!(
-        "pid {} ({})  {:.1} s  {}{}  {}",
+        "pid {} ({})  {}  {}{}  {}",
         snapshot.target.pid,
         shortened(&snapshot.target.comm),
-        snapshot.duration.as_secs_f64(),
+        moment(snapshot),
         of_domain(domains),
-        sums(&snapshot.totals),
+        sums(&snapshot.totals, snapshot),
         losses(snapshot),
     )
+}
+
+/// `12.4 s`, `peak at 12.4 s`.
+pub(super) fn moment(snapshot: &Snapshot) -> String {
+    let at = if snapshot.counted_until.is_some() { "peak at " } else { "" };
+    format!("{at}{:.1} s", snapshot.duration.as_secs_f64())
+}
+
+/// `by 70.0 s: ` before figures that are not of the snapshot's own moment.
+pub(super) fn by_then(snapshot: &Snapshot) -> String {
+    snapshot.counted_until.map_or_else(String::new, |until| format!("by {:.1} s: ", until.as_secs_f64()))
 }
 
 /// What stands before totals that are not the heap's.
@@ -140,12 +154,13 @@ pub(super) const fn of_domain(domains: Domains) -> &'static str {
 }
 
 /// `current 15.2 MiB in 100 042 blocks  peak 22.9 MiB  allocated 1.2 GiB in 7 000 000`
-fn sums(totals: &Totals) -> String {
+fn sums(totals: &Totals, snapshot: &Snapshot) -> String {
     format!(
-        "current {} in {} blocks  peak {}  allocated {} in {}",
+        "current {} in {} blocks  peak {}  {}allocated {} in {}",
         size(totals.current_bytes),
         grouped(totals.current_count),
         size(totals.peak_bytes),
+        by_then(snapshot),
         size(totals.allocated_bytes),
         grouped(totals.allocated_count),
     )
@@ -201,7 +216,8 @@ fn live_share_of_truncated(snapshot: &Snapshot) -> Option<f64> {
 fn overhead(snapshot: &Snapshot) -> String {
     let overhead = &snapshot.overhead;
     format!(
-        "{}probes {} hits, {}/s, {} of {} CPU  kernel tables {}  tracer {}",
+        "{}{}probes {} hits, {}/s, {} of {} CPU  kernel tables {}  tracer {}",
+        by_then(snapshot),
         if snapshot.target.running || snapshot.is_of_many() { "" } else { "target ended  " },
         grouped(overhead.hits),
         grouped(overhead.hits_per_second.max(0.0).round() as u64),
@@ -235,15 +251,6 @@ pub(super) fn scope(view: View, cumulative: bool) -> Option<String> {
     let overlap = cumulative.then_some("cumulative: every frame of a stack counts (recursion once), so lines overlap");
     let said: Vec<&str> = overlap.into_iter().chain(of).collect();
     (!said.is_empty()).then(|| said.join("; "))
-}
-
-/// A line that tracemalloc would not have: nothing of what is asked for is there.
-const fn is_empty(statistics: &Statistics<'_>, totals: &Totals) -> bool {
-    match statistics.sort {
-        Sort::Size | Sort::Count => statistics.view.size(totals) == 0 && statistics.view.count(totals) == 0,
-        Sort::Peak => totals.peak_bytes == 0 && totals.peak_count == 0,
-        Sort::Allocated => totals.allocated_bytes == 0 && totals.allocated_count == 0,
-    }
 }
 
 /// `#1 src/cache.c:42: size=15.2 MiB, count=100000, average=159 B`
@@ -282,11 +289,22 @@ fn sorted_figures(totals: &Totals, statistics: &Statistics<'_>) -> String {
     }
 }
 
-fn rest_line(rest: &Rest, statistics: &Statistics<'_>) -> Option<String> {
-    let lines = if rest.n_lines == 1 { "line" } else { "lines" };
+fn rest_line(rest: &Rest, statistics: &Statistics<'_>, options: &ReportOptions) -> Option<String> {
+    let more = more_lines(rest.n_lines, statistics.left_out.n_lines, options)?;
     let sum = format!(": {}{}", figures(&rest.totals, statistics.view), sorted_figures(&rest.totals, statistics));
     let sum = if statistics.cumulative { "" } else { &sum };
-    (rest.n_lines > 0).then(|| format!("... {} more {lines}{sum}", rest.n_lines))
+    Some(format!("{more}{sum}"))
+}
+
+/// `... 12 more lines (5 left out by --min-size)`; `None`: all are shown.
+pub(super) fn more_lines(n_lines: usize, n_left_out: usize, options: &ReportOptions) -> Option<String> {
+    let lines = if n_lines == 1 { "line" } else { "lines" };
+    let left_out = match n_left_out {
+        0 => String::new(),
+        n if n == n_lines => format!(" (left out by {})", options.limits()),
+        n => format!(" ({n} left out by {})", options.limits()),
+    };
+    (n_lines > 0).then(|| format!("... {n_lines} more {lines}{left_out}"))
 }
 
 /// What a line stands for; `[mmap]` where it is not of the heap.

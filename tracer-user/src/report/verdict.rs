@@ -10,6 +10,9 @@ use crate::{
     snapshot::Snapshot,
 };
 
+/// Share of the resident heap from which what the allocator adds to blocks is worth a word.
+const MUCH_OVERHEAD: f64 = 0.2;
+
 /// The line for a report of a live process. `None`: the target's memory was not read.
 pub fn one_line(snapshot: &Snapshot) -> Option<String> {
     let verdict = Verdict::of(snapshot)?;
@@ -52,8 +55,14 @@ fn sentence(verdict: &Verdict) -> String {
             )
         }
         Conclusion::Live => {
+            let added = verdict.overhead_bytes as f64 / verdict.basis_rss_bytes.max(1) as f64;
+            let added = if added < MUCH_OVERHEAD {
+                String::new()
+            } else {
+                format!(" and what the allocator adds to blocks so small (~{} of it)", percent(added))
+            };
             format!(
-                "{held} {rss} resident for {live} live: it is live blocks, not fragmentation; if it grows, they do (a leak or a cache)"
+                "{held} {rss} resident for {live} live: it is live blocks{added}, not fragmentation; if it grows, they do (a leak or a cache)"
             )
         }
         Conclusion::Free => format!(

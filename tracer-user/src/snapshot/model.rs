@@ -19,6 +19,9 @@ pub struct Snapshot {
     pub processes: Vec<ProcessStats>,
     /// Time since tracing began.
     pub duration: Duration,
+    /// Of the peak alone, which is known by its live figures only: when the snapshot was taken that all others (allocated, freed,
+    /// counters, overhead) are of. `None`: all are of `duration`.
+    pub counted_until: Option<Duration>,
     /// Whether tracing began with the process (`run`), so that every block was seen.
     pub from_start: bool,
     /// Sums over all stacks of the heap. Of many processes: current is exact, peak is the highest total of them together.

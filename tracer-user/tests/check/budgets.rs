@@ -53,6 +53,14 @@ fn leaks_are_what_is_live_at_exit_less_what_is_suppressed() {
 
     let outcome = try_check(&server(), None, &budgets, rules).expect("sense");
     assert!(outcome.passed(), "the file of every site is suppressed");
+    let matches = |rules: &str| {
+        let outcome = try_check(&server(), None, &budgets, rules).expect("sense");
+        let text = report::check::text(&outcome, 5);
+        (outcome.suppressed.iter().map(|rule| rule.matches).collect::<Vec<_>>(), text.contains("match nothing"))
+    };
+    // What an earlier line took out is matched all the same.
+    assert_eq!(matches("leak:src/cache.c\nleak:^cache_add$\n"), (vec![true, true], false));
+    assert_eq!(matches("leak:src/cache.c\nleak:nothing_like_it\n"), (vec![true, false], true));
     // The caller and the module of every stack count as well as its site.
     for rule in ["leak:main.c", "leak:^main$", "leak:/srv/*"] {
         assert!(try_check(&server(), None, &budgets, rule).expect("sense").passed(), "{rule}");
@@ -190,6 +198,16 @@ fn a_build_in_another_folder_is_the_same_program() {
     let elsewhere = Row { module: "/tmp/ci/imgsrv", file: "/runner/src/cache.c", ..row("cache_add", 42, &[500]) };
     let outcome = grown_since(&base, &case(vec![elsewhere]), Limit::Share(0.0));
     assert_eq!(of(&outcome, Budget::GrowthOfSites(Quantity::Current)).verdict, Verdict::Pass);
+}
+
+#[test]
+fn a_program_under_another_name_is_the_same_program() {
+    let base = case(vec![row("cache_add", 42, &[500])]);
+    let renamed = Row { module: "/srv/imgsrv-2", ..row("cache_add", 42, &[500]) };
+    let renamed = Case { exe: "/srv/imgsrv-2", ..case(vec![renamed]) };
+    let outcome = grown_since(&base, &renamed, Limit::Share(0.0));
+    let sites = of(&outcome, Budget::GrowthOfSites(Quantity::Current));
+    assert_eq!((sites.verdict, sites.found), (Verdict::Pass, Found::Sites { n_over: 0, n_compared: 1 }));
 }
 
 #[test]

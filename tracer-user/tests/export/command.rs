@@ -64,6 +64,19 @@ fn every_format_is_written_by_its_name() {
 }
 
 #[test]
+fn an_option_that_makes_no_difference_is_refused() {
+    let dir = recorded();
+    let why =
+        |option: &[&str], format: &str| refused(dir.path(), &[&["a.mtb", "-o", "out", "-f", format], option].concat());
+    assert!(why(&["--top", "3"], "csv").contains("--top makes no difference to csv, but to markdown, heaptrack"));
+    assert!(why(&["--min-size", "1K"], "folded").contains("--min-size makes no difference to folded"));
+    assert!(why(&["--cumulative"], "flamegraph").contains("but to json, csv, markdown"));
+    assert!(why(&["--key", "function"], "heaptrack").contains("--key makes no difference to heaptrack"));
+    assert!(why(&["--include", "*.c"], "chrome-trace").contains("--include makes no difference to chrome-trace"));
+    assert_eq!(files(dir.path()), ["a.mtb"]);
+}
+
+#[test]
 fn snapshots_views_and_bases_are_selected() {
     let dir = recorded();
     let folded = |arguments: &[&str]| {

@@ -8,13 +8,16 @@ mod fixture;
 mod hostile;
 mod programs;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use fixture::{ALLOCATED_BYTES, LIVE_BYTES, LIVE_COUNT, PEAK_BYTES, export, recording, text, threaded};
 use serde_json::Value;
+use tracer_common::abi::StackEnd;
 use tracer_user::{
     options::{Key, ReportOptions, View},
+    recording::{Builder, Mark, Recording, Sample, SessionInfo, SnapshotMeta},
     report::export::Format,
+    symbolize::Names,
 };
 
 fn by(key: Key) -> ReportOptions {
@@ -93,6 +96,17 @@ fn a_trace_of_counters_marks_and_snapshots() {
 }
 
 #[test]
+fn a_pause_that_the_session_marked_is_one_instant() {
+    let mut recording = recording();
+    for (at, text) in [(1600, "paused"), (2500, "resumed")] {
+        recording.marks.push(Mark { at: Duration::from_millis(at), text: text.into() });
+    }
+    let trace = text(&recording, Format::ChromeTrace, &ReportOptions::default());
+    assert!(trace.contains("\"paused\"") && trace.contains("\"resumed\""), "{trace}");
+    assert!(!trace.contains("tracing paused") && !trace.contains("tracing resumed"), "{trace}");
+}
+
+#[test]
 fn the_json_report_stands_beside_the_recording() {
     let json: Value = serde_json::from_str(&text(&recording(), Format::Json, &ReportOptions::default())).expect("JSON");
     assert_eq!(json["recording"]["snapshots"][1]["label"], "warm");
@@ -118,6 +132,48 @@ fn rows_of_a_table_hold_all_figures() {
 }
 
 #[test]
+fn what_is_finer_than_the_key_is_in_no_row() {
+    let row = |recording: &Recording, key: Key| {
+        let table = text(recording, Format::Csv, &by(key));
+        let mut reader = csv::Reader::from_reader(table.as_bytes());
+        let first: BTreeMap<String, String> = reader.deserialize().next().expect("a row").expect("a table");
+        let names = ["file", "line", "function", "module", "address"];
+        let told: Vec<_> = names.into_iter().filter(|name| !first[*name].is_empty()).collect();
+        (told.join(" "), first)
+    };
+    let recording = recording();
+    assert_eq!(row(&recording, Key::Filename).0, "module");
+    assert_eq!(row(&recording, Key::Module).0, "module");
+    // What has no name is called by its address.
+    assert_eq!(row(&recording, Key::Function).0, "module address");
+    assert_eq!(row(&recording, Key::Traceback).0, "module address");
+    let (told, thread) = row(&threaded(), Key::Thread);
+    assert_eq!((told.as_str(), &*thread["thread"], &*thread["thread_name"]), ("", "101", ""));
+    let table = |key| text(&threaded(), Format::Markdown, &by(key));
+    assert!(table(Key::Thread).contains("| `thread 100 (worker)` |"), "{}", table(Key::Thread));
+    assert!(table(Key::Filename).contains("| `src/cache.c` |"), "{}", table(Key::Filename));
+    assert!(table(Key::Function).contains("| `cache_add src/cache.c (imgsrv)` |"), "{}", table(Key::Function));
+    assert!(table(Key::Module).contains("| `imgsrv` |"), "{}", table(Key::Module));
+}
+
+#[test]
+fn a_table_for_a_pull_request_has_no_rows_of_nothing() {
+    let freed = fixture::stack(0, vec![], StackEnd::Root, fixture::totals((0, 0), (64, 1), (64, 1)));
+    let freed = fixture::recording_of(Vec::new(), vec![freed], Names::default());
+    let table = text(&freed, Format::Markdown, &ReportOptions::default());
+    assert!(table.ends_with("|---:|---:|---:|---:|:---|\n"), "{table}");
+    assert!(text(&freed, Format::Markdown, &viewed(View::Peak)).contains("| 64 B |"));
+}
+
+#[test]
+fn averages_are_those_of_the_report() {
+    let stacks = vec![fixture::stack(0, vec![], StackEnd::Root, fixture::totals((5555, 2), (5555, 2), (5555, 2)))];
+    let odd = fixture::recording_of(Vec::new(), stacks, Names::default());
+    assert!(text(&odd, Format::Csv, &ReportOptions::default()).contains(",5555,2,2777.5,"));
+    assert!(text(&odd, Format::Markdown, &ReportOptions::default()).contains("| 5555 B | 100 % | 2 | 2778 B |"));
+}
+
+#[test]
 fn a_table_for_a_pull_request() {
     let options = ReportOptions { top: 3, ..ReportOptions::default() };
     check_golden("table.md", &text(&recording(), Format::Markdown, &options));
@@ -127,6 +183,23 @@ fn a_table_for_a_pull_request() {
 fn a_summary_in_heaptracks_shape() {
     let options = ReportOptions { top: 2, depth: 3, ..ReportOptions::default() };
     check_golden("heaptrack.txt", &text(&recording(), Format::Heaptrack, &options));
+}
+
+#[test]
+fn resident_memory_of_before_the_peak_is_not_called_its_peak() {
+    let sampled_at = |seconds| {
+        let stack = fixture::stack(0, vec![], StackEnd::Root, fixture::totals((64, 1), (64, 1), (64, 1)));
+        let mut snapshot = fixture::snapshot(Duration::from_secs(9), Vec::new(), vec![stack]);
+        snapshot.peak_at = Some(Duration::from_secs(5));
+        let mut builder = Builder::new(SessionInfo::default());
+        builder.snapshot(&snapshot, SnapshotMeta::default());
+        for at in [0, seconds].map(Duration::from_secs) {
+            builder.sample(Sample { at, rss_bytes: Some(28 << 10), ..Sample::default() });
+        }
+        text(&builder.finish(Names::default()), Format::Heaptrack, &ReportOptions::default())
+    };
+    assert!(!sampled_at(4).contains("RSS"), "{}", sampled_at(4));
+    assert!(sampled_at(5).contains("peak RSS of the target: 28.0 KiB (highest of 2 samples)"), "{}", sampled_at(5));
 }
 
 #[test]
@@ -142,7 +215,7 @@ fn every_format_with_room_tells_what_was_lost() {
 
 #[test]
 fn a_recording_without_stacks_is_exported_as_such() {
-    let empty = fixture::recording_of(Vec::new(), Vec::new(), tracer_user::symbolize::Names::default());
+    let empty = fixture::recording_of(Vec::new(), Vec::new(), Names::default());
     for format in Format::ALL {
         let bytes = export(&empty, format, &ReportOptions::default(), false);
         assert_eq!(bytes.is_empty(), format == Format::Folded, "{}", format.name());

@@ -9,8 +9,9 @@ use std::{
     process::{Command, Output},
 };
 
-use sessions::{record_imgsrv, record_other, record_rebuilt};
+use sessions::{record_build, record_imgsrv, record_other, record_rebuilt, record_run};
 use tempfile::TempDir;
+use tracer_user::recording::Trigger;
 
 /// A folder with the recordings: `a.mtb`, `b.mtb` of another build of the same program, `other.mtb` of another program.
 fn folder() -> TempDir {
@@ -66,6 +67,38 @@ fn a_report_is_about_the_last_snapshot_or_the_one_named() {
     assert_eq!(text_of(&dir, "report a.mtb@end"), text_of(&dir, "report a.mtb"));
     assert_eq!(text_of(&dir, "report a.mtb@warm"), text_of(&dir, "report a.mtb@1"));
     expect_golden("report_peak.txt", &text_of(&dir, "report a.mtb@peak"));
+}
+
+#[test]
+fn what_is_not_known_of_the_peak_is_said_to_be_of_the_end() {
+    let dir = folder();
+    let text = text_of(&dir, "report a.mtb@peak --view allocated");
+    let by = "size and count: ever allocated, by 70.0 s (only what is live is known at the peak)";
+    assert!(text.lines().any(|line| line == by), "{text}");
+    assert!(!text_of(&dir, "report a.mtb --view allocated").contains("by 70.0 s"));
+    let json: serde_json::Value = serde_json::from_str(&text_of(&dir, "report a.mtb@peak --json -")).expect("JSON");
+    assert_eq!(
+        (&json["duration_ns"], &json["counted_until_ns"]),
+        (&35_000_000_000_u64.into(), &70_000_000_000_u64.into())
+    );
+}
+
+#[test]
+fn a_verdict_is_on_a_moment_at_which_the_program_ran() {
+    let dir = TempDir::new().expect("a folder for tests");
+    record_run(&dir.path().join("early.mtb"), &[Trigger::Start]);
+    assert_eq!(
+        complaint(&dir, "verdict early.mtb"),
+        "failed to judge `early.mtb`: the program had ended, and of the snapshots before only the start has its memory, from before it \
+         ran (record with --snapshot-every)"
+    );
+    assert!(text_of(&dir, "verdict early.mtb@start").starts_with("verdict on early.mtb @0 (start)"));
+    record_run(&dir.path().join("later.mtb"), &[Trigger::Start, Trigger::Interval]);
+    let text = text_of(&dir, "verdict later.mtb");
+    let note = "note: the target's memory could not be read at the end: this is the last snapshot that has it";
+    assert_eq!(text.lines().nth(1), Some(note));
+    assert!(text.starts_with("verdict on later.mtb @1 (interval)"), "{text}");
+    assert!(!text_of(&dir, "verdict later.mtb@1").contains("note:"));
 }
 
 #[test]
@@ -145,6 +178,35 @@ fn two_builds_of_a_program_compare() {
 }
 
 #[test]
+fn a_line_of_another_function_is_another_line() {
+    let dir = TempDir::new().expect("a folder for tests");
+    record_build(&dir.path().join("old.mtb"), "/home/u/old/src", 8);
+    record_build(&dir.path().join("new.mtb"), "/home/u/new/src", 9);
+    let lines = |key: &str| -> Vec<String> {
+        let text = text_of(&dir, &format!("diff old.mtb new.mtb --key {key}"));
+        let lines = text.lines().filter(|line| line.starts_with('#'));
+        lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    };
+    assert_eq!(
+        lines("lineno"),
+        [
+            "#1 src/one.c:9: size=244 KiB (+244 KiB), count=10 (+10), average=24.4 KiB fill (new)",
+            "#2 src/one.c:8: size=0 B (-244 KiB), count=0 (-10) fill (vanished)",
+            "#3 src/one.c:10: size=500 B (+500 B), count=1 (+1), average=500 B leak (new)",
+            "#4 src/one.c:9: size=0 B (-500 B), count=0 (-1) leak (vanished)",
+        ]
+    );
+    // A build in another folder is the same program.
+    assert_eq!(lines("filename"), ["#1 src/one.c: size=245 KiB (+0 B), count=11 (+0), average=22.2 KiB"]);
+    assert_eq!(lines("function").len(), 2);
+    record_build(&dir.path().join("moved.mtb"), "/home/u/moved/src", 8);
+    for key in ["lineno", "function", "traceback"] {
+        let text = text_of(&dir, &format!("diff old.mtb moved.mtb --key {key}"));
+        assert!(!text.contains("(new)") && text.contains("#2 "), "{key}: {text}");
+    }
+}
+
+#[test]
 fn a_comparison_with_itself_finds_no_difference() {
     let dir = folder();
     let text = text_of(&dir, "diff a.mtb@end a.mtb@end");
@@ -165,9 +227,24 @@ fn json_stands_beside_the_text_or_in_its_place() {
 }
 
 #[test]
+fn an_option_that_would_go_unheeded_is_refused() {
+    let dir = folder();
+    for args in [
+        "growth a.mtb --sort peak",
+        "growth a.mtb --view peak",
+        "annotate a.mtb a.c --top 3",
+        "annotate a.mtb a.c --key module",
+    ] {
+        let complaint = complaint(&dir, args);
+        assert!(complaint.starts_with("unexpected argument"), "{args}: {complaint}");
+    }
+}
+
+#[test]
 fn whatever_is_wrong_is_one_line() {
     let dir = folder();
     std::fs::write(dir.path().join("text.mtb"), "not a recording").expect("the folder can be written");
+    std::fs::write(dir.path().join("cache.c"), "int main(void);").expect("the folder can be written");
     for (args, expected) in [
         (
             "report a.mtb@nope",
@@ -182,8 +259,33 @@ fn whatever_is_wrong_is_one_line() {
             "nothing left: filters removed all 6 stacks (17329659 B in 90214 blocks live, 26459659 B at the peak) \
              (try fewer filters, or --all-frames)",
         ),
-        ("report a.mtb --min-size 1G", "nothing left: --min-size, --max-size and --min-count removed all 5 lines"),
-        ("diff a.mtb --min-size 1G", "nothing left: --min-size, --max-size and --min-count removed all 5 lines"),
+        (
+            "report a.mtb --include cache.c",
+            "nothing left: filters removed all 6 stacks (17329659 B in 90214 blocks live, 26459659 B at the peak) \
+             (try --include '*/cache.c')",
+        ),
+        (
+            "report a.mtb --include */cachee.c",
+            "nothing left: filters removed all 6 stacks (17329659 B in 90214 blocks live, 26459659 B at the peak) \
+             (files with frames: cache.c)",
+        ),
+        ("growth a.mtb@1", "failed to analyse `a.mtb`: growth looks at all snapshots of a recording (leave `@1` out)"),
+        (
+            "growth other.mtb",
+            "failed to analyse `other.mtb`: growth needs 3 snapshots, the recording has 1 (record with --snapshot-every 10s)",
+        ),
+        (
+            "annotate a.mtb@start cache.c",
+            "failed to annotate `cache.c`: no stacks are in snapshot 0 (start), 2023-11-14 22:13:20 UTC: nothing had been \
+             allocated by then",
+        ),
+        (
+            "annotate a.mtb cache.c --as nonesuch.zig",
+            "failed to annotate `cache.c` as `nonesuch.zig`: no frame lies in it (near: /home/u/imgsrv/src/cache.c, \
+             /home/u/imgsrv/src/image.c, /home/u/imgsrv/src/main.c, /home/u/imgsrv/src/pool.cc)",
+        ),
+        ("report a.mtb --min-size 1G", "nothing left: --min-size removed all 5 lines"),
+        ("diff a.mtb --min-size 1G", "nothing left: --min-size removed all 5 lines"),
         (
             "diff a.mtb other.mtb",
             "failed to compare `a.mtb` with `other.mtb`: they have nothing in common (none of 5 and 1 lines match)",

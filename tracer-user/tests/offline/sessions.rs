@@ -8,7 +8,10 @@ use tracer_common::{
 };
 use tracer_user::{
     recording::{Recorder, SessionInfo, SnapshotMeta, Trigger},
-    snapshot::{Frame, Module, ModuleId, ModuleKind, Snapshot, Stack, StackId, StackStats, TargetInfo, Tid, Totals},
+    snapshot::{
+        Frame, MappedBytes, Module, ModuleId, ModuleKind, ProcessMemory, Snapshot, Stack, StackId, StackStats,
+        TargetInfo, Tid, Totals,
+    },
     symbolize::{FrameName, Names, NoSymbol},
 };
 
@@ -195,6 +198,37 @@ pub fn record_rebuilt(path: &Path) {
         program.stack(3, &[(FOO, 0x700)], Some(4712), totals((1027, 1), (1027, 1))),
     ];
     write(path, &program, true, &[(program.snapshot(Duration::from_mins(1), stacks), Trigger::End, None)]);
+}
+
+/// A build of `one.c` in `folder`: `fill` and `leak` allocate one line below the other; `first_line` is that of `fill`.
+pub fn record_build(path: &Path, folder: &str, first_line: u32) {
+    let mut program = Program::new("/opt/one", first_line as u8, 0);
+    program.names = Names::default();
+    let file: Arc<Path> = Arc::from(Path::new(folder).join("one.c"));
+    for (vaddr, function, line) in [(0x100, "fill", first_line), (0x200, "leak", first_line + 1)] {
+        let (function, file) = (Ok(function.into()), Some(Arc::clone(&file)));
+        program.put(APP, vaddr, &[FrameName { function, file, line: Some(line), inlined: false }]);
+    }
+    let stack = |id, vaddr, live| program.stack(id, &[(APP, vaddr)], None, totals(live, live));
+    let stacks = vec![stack(0, 0x100, (250_000, 10)), stack(1, 0x200, (500, 1))];
+    write(path, &program, false, &[(program.snapshot(Duration::from_secs(1), stacks), Trigger::End, None)]);
+}
+
+/// A program that was started, with what its memory was at these moments; at the end it has none.
+pub fn record_run(path: &Path, read_at: &[Trigger]) {
+    let program = Program::new("/opt/imgsrv/imgsrv", 1, 0);
+    let resident = MappedBytes { rss_bytes: 16 << 20, ..MappedBytes::default() };
+    let memory = ProcessMemory { heap: resident, ..ProcessMemory::default() };
+    let stacks = || vec![program.stack(0, &[(APP, 0x100)], None, totals((15 << 20, 1000), (15 << 20, 1000)))];
+    let info = SessionInfo { from_start: true, ..SessionInfo::default() };
+    let mut recorder = Recorder::create(path, &info).expect("a new file");
+    for (at, trigger) in (1..).zip([Trigger::Start, Trigger::Interval, Trigger::End]) {
+        let live = if trigger == Trigger::Start { Vec::new() } else { stacks() };
+        let memory = Some(memory).filter(|_| read_at.contains(&trigger));
+        let snapshot = Snapshot { memory, from_start: true, ..program.snapshot(Duration::from_secs(at), live) };
+        recorder.snapshot(&snapshot, SnapshotMeta { trigger, ..SnapshotMeta::default() }).expect("there is room");
+    }
+    recorder.finish(&program.names).expect("there is room");
 }
 
 /// Another program.

@@ -174,6 +174,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                 mmap,
                 target,
                 duration,
+                counted_until: None,
                 from_start: false,
                 totals,
                 peak_at: Some(duration / 2),

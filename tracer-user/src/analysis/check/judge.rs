@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{
     Allowed, Budget, Budgets, Check, Doubt, Found, Limit, Offender, Outcome, Pair, Quantity, Sites, Suppressed,
-    Suppressions, Unproven, Verdict,
+    Suppressions, Unproven, Verdict, sites::renamed_modules,
 };
 use crate::{
     recording::{Recording, Trigger, Which},
@@ -106,6 +106,7 @@ pub fn check(
         let before = baseline.recording.snapshot(baseline.which).of_domains(Domains::Heap);
         judge.baseline_doubts = doubts(&baseline, &before);
         let sites_before = Sites::of(&before, &baseline.recording.names, attribution);
+        let sites_before = sites_before.renamed(&renamed_modules(&before, &snapshot));
         let pairs = Sites::pairs_across(&sites_before, &sites);
         judge.growth(limit, &before, &snapshot, &pairs);
     }
@@ -225,7 +226,10 @@ impl Judge<'_> {
         let mut suppressed: Vec<Suppressed> = suppressions
             .rules
             .iter()
-            .map(|rule| Suppressed { line: rule.line, pattern: rule.pattern.as_str().to_owned(), bytes: 0, count: 0 })
+            .map(|rule| {
+                let pattern = rule.pattern.as_str().to_owned();
+                Suppressed { line: rule.line, pattern, matches: false, bytes: 0, count: 0 }
+            })
             .collect();
         let paths: Vec<_> = snapshot.modules.iter().map(|module| module.path.to_string_lossy()).collect();
         // An exec takes the address space away, with no chance to free what was in it.
@@ -240,10 +244,12 @@ impl Judge<'_> {
                 let module = frame.location.and_then(|(module, _)| paths.get(module.0 as usize));
                 (&recording.names.of(frame)[..], module.map(AsRef::as_ref))
             });
-            match suppressions.find(&frames) {
+            let mut rules = suppressions.find(&frames);
+            match rules.next() {
                 Some(rule) => {
                     suppressed[rule].bytes += stack.totals.current_bytes;
                     suppressed[rule].count += stack.totals.current_count;
+                    std::iter::once(rule).chain(rules).for_each(|rule| suppressed[rule].matches = true);
                 }
                 None => left.stacks.push(stack.clone()),
             }

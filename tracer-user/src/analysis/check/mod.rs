@@ -208,7 +208,9 @@ pub struct Suppressed {
     pub line: usize,
     /// What follows `leak:`.
     pub pattern: String,
-    /// Bytes that were live at exit and match; 0: the line is of no use.
+    /// Anything that was live at exit matches, though an earlier line may have taken it out.
+    pub matches: bool,
+    /// Bytes that were live at exit and that it is the first line to match.
     pub bytes: u64,
     /// Blocks.
     pub count: u64,

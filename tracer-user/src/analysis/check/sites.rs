@@ -15,6 +15,27 @@ use crate::{
     symbolize::{Attribution, Names, NoSymbol, module_name},
 };
 
+/// What modules of one recording are called in a later one, where they are the same under other names: by build id; and the program
+/// itself, whatever it is called.
+pub(super) fn renamed_modules(before: &Snapshot, after: &Snapshot) -> HashMap<String, String> {
+    let builds: HashMap<&[u8], String> = after
+        .modules
+        .iter()
+        .rev()
+        .filter_map(|module| Some((module.build_id.as_deref()?, module_name(module))))
+        .collect();
+    let program = |snapshot: &Snapshot| {
+        let exe = snapshot.target.exe.as_deref()?;
+        snapshot.modules.iter().find(|module| module.path == exe).map(|module| module_name(module))
+    };
+    let rebuilt = program(before).zip(program(after));
+    let same = before
+        .modules
+        .iter()
+        .filter_map(|module| Some((module_name(module), builds.get(module.build_id.as_deref()?)?.clone())));
+    rebuilt.into_iter().chain(same).filter(|(name, other)| name != other).collect()
+}
+
 /// Where memory is attributed, on its own: it outlives its snapshot. All names are hostile input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteName {
@@ -88,6 +109,22 @@ impl Sites {
             let within = site.line.map_or(Within::Address(site.address), Within::Line);
             let sites = sites.by_function.entry(key).or_default();
             sites.entry(within).or_insert_with(|| (site, Totals::default())).1.add(&line.totals);
+        }
+        sites
+    }
+
+    /// The same, with modules called as `names` has them.
+    #[must_use]
+    pub fn renamed(self, names: &HashMap<String, String>) -> Self {
+        let mut sites = Self::default();
+        for (mut key, places) in self.by_function {
+            if let Some(other) = key.module.as_ref().and_then(|module| names.get(module)) {
+                key.module = Some(other.clone());
+            }
+            let known = sites.by_function.entry(key).or_default();
+            for (within, (site, totals)) in places {
+                known.entry(within).or_insert_with(|| (site, Totals::default())).1.add(&totals);
+            }
         }
         sites
     }

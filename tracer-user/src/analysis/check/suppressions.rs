@@ -67,12 +67,14 @@ impl FromStr for Suppressions {
 }
 
 impl Suppressions {
-    /// The first rule that any of these frames matches: names and module path of each, as the stack has them.
+    /// The rules that any of these frames matches, in order: names and module path of each, as the stack has them.
     pub fn find<'f>(
         &self,
         frames: &(impl Iterator<Item = (&'f [FrameName], Option<&'f str>)> + Clone),
-    ) -> Option<usize> {
-        self.rules.iter().position(|rule| frames.clone().any(|(names, module)| rule.pattern.is_in(names, module)))
+    ) -> impl Iterator<Item = usize> {
+        let is_match =
+            move |rule: &Suppression| frames.clone().any(|(names, module)| rule.pattern.is_in(names, module));
+        self.rules.iter().enumerate().filter(move |(_, rule)| is_match(rule)).map(|(at, _)| at)
     }
 }
 

@@ -48,7 +48,10 @@ pub fn render(outcome: &Outcome, top: usize) -> String {
     for check in outcome.checks.iter().filter(|check| !check.offenders.is_empty()) {
         push_sites(&mut out, check, top);
     }
-    let unused: Vec<_> = outcome.suppressed.iter().filter(|rule| rule.count == 0).collect();
+    if let Some(taken) = words::suppressed(outcome) {
+        let _infallible = write!(out, "\n<p>Suppressed: {taken}</p>\n");
+    }
+    let unused: Vec<_> = outcome.suppressed.iter().filter(|rule| !rule.matches).collect();
     if !unused.is_empty() {
         let rules = unused
             .iter()

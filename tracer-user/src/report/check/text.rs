@@ -3,7 +3,7 @@
 use super::words;
 use crate::{
     analysis::check::{Check, Outcome, Verdict},
-    report::format::{shortened, size},
+    report::format::shortened,
 };
 
 /// The outcome, with `top` sites of each exceeded budget.
@@ -38,12 +38,8 @@ pub fn render(outcome: &Outcome, top: usize) -> String {
         sites(&mut lines, check, top);
     }
 
-    let taken = outcome.suppressed.iter().filter(|rule| rule.count > 0);
-    let (bytes, count) = taken.fold((0, 0), |(bytes, count), rule| (bytes + rule.bytes, count + rule.count));
-    if count > 0 {
-        lines.push(format!("suppressed: {} in {}", size(bytes), words::blocks(count)));
-    }
-    let unused = outcome.suppressed.iter().filter(|rule| rule.count == 0);
+    lines.extend(words::suppressed(outcome).map(|taken| format!("suppressed: {taken}")));
+    let unused = outcome.suppressed.iter().filter(|rule| !rule.matches);
     let unused: Vec<_> = unused.map(|rule| format!("line {} leak:{}", rule.line, shortened(&rule.pattern))).collect();
     if !unused.is_empty() {
         lines.push(format!("suppressions that match nothing: {}", unused.join(", ")));

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::{
     analysis::check::{
-        Allowed, Budget, Check, Doubt, Found, Limit, Offender, Outcome, Quantity, SiteName, Unproven, Verdict,
+        Allowed, Budget, Check, Doubt, Found, Limit, Offender, Outcome, Quantity, SiteName, Suppressed, Unproven,
+        Verdict,
     },
     report::format::{escaped, grouped, percent, short_path, shortened, size},
 };
@@ -103,6 +104,13 @@ pub(super) fn doubt(doubt: &Doubt) -> String {
 pub(super) fn doubts(outcome: &Outcome) -> Vec<String> {
     let own = outcome.doubts.iter().map(doubt);
     own.chain(outcome.baseline_doubts.iter().map(|doubt_| format!("baseline: {}", doubt(doubt_)))).collect()
+}
+
+/// What suppressions took out: `1024 B in 1 block`; `None`: nothing.
+pub(super) fn suppressed(outcome: &Outcome) -> Option<String> {
+    let sum = |(bytes, count), rule: &Suppressed| (bytes + rule.bytes, count + rule.count);
+    let (bytes, count) = outcome.suppressed.iter().fold((0, 0), sum);
+    (count > 0).then(|| format!("{} in {}", size(bytes), blocks(count)))
 }
 
 /// `src/cache.c:42`, or `libfoo.so+0x1f30 (no symbols)`.

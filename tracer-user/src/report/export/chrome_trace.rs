@@ -149,8 +149,10 @@ fn instants(recording: &Recording, pid: u32) -> Vec<(Duration, Value)> {
     for (index, info) in recording.snapshots.iter().enumerate() {
         events.push(instant(info.at, format!("snapshot {index} {}", text(info.name()))));
     }
+    // A session marks its pauses itself, at their very time.
+    let is_marked = recording.marks.iter().any(|mark| mark.text == "paused");
     let mut paused = false;
-    for sample in &recording.series {
+    for sample in recording.series.iter().filter(|_| !is_marked) {
         if sample.paused != paused {
             paused = sample.paused;
             events.push(instant(sample.at, if paused { "tracing paused" } else { "tracing resumed" }.to_owned()));

@@ -6,7 +6,7 @@ use super::{Source, text};
 use crate::{
     analysis::statistics::{Statistic, statistics},
     options::Key,
-    report::format::path_text,
+    report::{format::path_text, json::average},
     snapshot::{Home, Snapshot},
     symbolize::module_name,
 };
@@ -35,17 +35,34 @@ const HEADER: [&str; 18] = [
 /// Stands before the others where lines are about processes; what is finer than the key is empty.
 const OWNER_HEADER: [&str; 5] = ["pid", "command", "container", "user", "ended_seconds"];
 
+/// The same where they are threads.
+const THREAD_HEADER: [&str; 2] = ["thread", "thread_name"];
+
 /// Writes all lines.
 pub(super) fn write(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> {
     let statistics = statistics(source.snapshot, source.names, source.attribution, source.options);
     let mut table = csv::Writer::from_writer(out);
-    let (owner_header, by_owner) = if statistics.key.is_owner() { (&OWNER_HEADER[..], true) } else { (&[][..], false) };
-    table.write_record(owner_header.iter().chain(&HEADER))?;
+    let key = statistics.key;
+    let first_header = match key {
+        Key::Thread => &THREAD_HEADER[..],
+        key if key.is_owner() => &OWNER_HEADER,
+        _ => &[],
+    };
+    table.write_record(first_header.iter().chain(&HEADER))?;
     for line in &statistics.lines {
-        let owner = if by_owner { owner(source.snapshot, line, statistics.key).to_vec() } else { Vec::new() };
-        table.write_record(owner.iter().chain(&row(source.snapshot, line, statistics.key)))?;
+        let first = match key {
+            Key::Thread => thread(source.snapshot, line).to_vec(),
+            key if key.is_owner() => owner(source.snapshot, line, key).to_vec(),
+            _ => Vec::new(),
+        };
+        table.write_record(first.iter().chain(&row(source.snapshot, line, key)))?;
     }
     table.flush()
+}
+
+fn thread(snapshot: &Snapshot, line: &Statistic<'_>) -> [String; THREAD_HEADER.len()] {
+    let Some(thread) = line.largest.stack.thread else { return Default::default() };
+    [thread.to_string(), snapshot.threads.get(&thread).map(|name| cell(name)).unwrap_or_default()]
 }
 
 fn owner(snapshot: &Snapshot, line: &Statistic<'_>, key: Key) -> [String; OWNER_HEADER.len()] {
@@ -70,21 +87,25 @@ fn owner(snapshot: &Snapshot, line: &Statistic<'_>, key: Key) -> [String; OWNER_
 }
 
 fn row(snapshot: &Snapshot, line: &Statistic<'_>, key: Key) -> [String; HEADER.len()] {
-    // Of a line by process the site is but that of its largest stack.
-    let site = line.site.filter(|_| !key.is_owner());
+    // The site is that of the largest stack: what is finer than the key is not the line's.
+    let site = line.site.filter(|_| key.has_module());
     let name = site.map(|site| site.name);
+    let file = name.filter(|_| key.has_file()).and_then(|name| name.file.as_deref());
+    let number = name.filter(|_| key.has_line()).and_then(|name| name.line);
+    let function = name.filter(|_| key.has_function()).and_then(|name| name.function.as_deref().ok());
     let module = site.and_then(|site| site.module(snapshot));
+    // A function without a name is called by its address.
+    let address = site.filter(|_| key.has_line() || (key.has_function() && function.is_none()));
     let totals = &line.totals;
-    let average = totals.current_bytes.checked_div(totals.current_count);
     [
-        name.and_then(|name| name.file.as_deref()).map(|file| cell(&path_text(file))).unwrap_or_default(),
-        name.and_then(|name| name.line).map(|line| line.to_string()).unwrap_or_default(),
-        name.and_then(|name| name.function.as_deref().ok()).map(cell).unwrap_or_default(),
+        file.map(|file| cell(&path_text(file))).unwrap_or_default(),
+        number.map(|number| number.to_string()).unwrap_or_default(),
+        function.map(cell).unwrap_or_default(),
         module.map(|module| cell(&module_name(module))).unwrap_or_default(),
-        site.map(|site| format!("{:#x}", site.address)).unwrap_or_default(),
+        address.map(|site| format!("{:#x}", site.address)).unwrap_or_default(),
         totals.current_bytes.to_string(),
         totals.current_count.to_string(),
-        average.map(|average| average.to_string()).unwrap_or_default(),
+        average(totals.current_bytes, totals.current_count).map(|average| average.to_string()).unwrap_or_default(),
         totals.peak_bytes.to_string(),
         totals.peak_count.to_string(),
         totals.allocated_bytes.to_string(),

@@ -120,7 +120,8 @@ fn stack(source: &Source<'_>, line: &Statistic<'_>, out: &mut dyn Write) -> io::
 
 fn totals(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> {
     let sum = source.shown();
-    let seconds = source.snapshot.duration.as_secs_f64();
+    let until = source.snapshot.counted_until.unwrap_or(source.snapshot.duration);
+    let seconds = until.as_secs_f64();
     let rate = |count: u64| {
         if seconds > 0.0 { format!(" ({}/s)", grouped((count as f64 / seconds) as u64)) } else { String::new() }
     };
@@ -129,8 +130,16 @@ fn totals(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> {
     let temporary = sum.freed_within_1ms_count;
     writeln!(out, "temporary allocations (freed within 1 ms): {}{}", grouped(temporary), rate(temporary))?;
     writeln!(out, "peak heap memory consumption: {}", size(sum.peak_bytes))?;
-    if let Some(rss) = source.recording.series.iter().filter_map(|sample| sample.rss_bytes).max() {
-        writeln!(out, "peak RSS of the target: {}", size(rss))?;
+    // Resident memory is sampled: of a short program there may be none but the sample before it ran.
+    let samples = source.recording.series.iter().filter(|sample| sample.at <= until);
+    let resident: Vec<_> = samples.filter_map(|sample| Some((sample.at, sample.rss_bytes?))).collect();
+    let is_past_peak = match source.snapshot.peak_at {
+        Some(peak) => resident.last().is_some_and(|(at, _)| *at >= peak),
+        None => resident.len() > 1,
+    };
+    if let Some(highest) = resident.iter().map(|(_, bytes)| *bytes).max().filter(|_| is_past_peak) {
+        let n = grouped(resident.len() as u64);
+        writeln!(out, "peak RSS of the target: {} (highest of {n} samples)", size(highest))?;
     }
     let running = if source.snapshot.target.running { " (still running: not all of it is a leak)" } else { "" };
     writeln!(out, "total memory leaked: {} in {} blocks{running}", size(sum.current_bytes), grouped(sum.current_count))

@@ -10,8 +10,9 @@ use crate::{
     analysis::statistics::{Statistic, statistics},
     options::View,
     report::{
-        format::{grouped, percent, short_path, shortened, size},
-        owner,
+        format::{grouped, percent, short_path, shortened, size, size_f64},
+        json::average,
+        text::{label, tail},
     },
     snapshot::Totals,
 };
@@ -29,7 +30,7 @@ pub(super) fn write(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> 
     let mut rest = Totals::default();
     let mut n_rest = lines.left_out.n_lines;
     rest.add(&lines.left_out.totals);
-    for (at, line) in lines.lines.iter().enumerate() {
+    for (at, line) in lines.shown().enumerate() {
         if at < source.options.top {
             row(out, view, total, &line.totals, &place(source, line))?;
         } else {
@@ -47,15 +48,14 @@ fn row(out: &mut dyn Write, view: View, total: u64, totals: &Totals, place: &str
     let bytes = view.size(totals);
     let count = view.count(totals);
     let share = if total > 0 { bytes as f64 / total as f64 } else { 0.0 };
-    let average = bytes.checked_div(count).map_or_else(|| "–".to_owned(), size);
+    let average = average(bytes, count).map_or_else(|| "–".to_owned(), size_f64);
     writeln!(out, "| {} | {} | {} | {average} | {place} |", size(bytes), percent(share), grouped(count))
 }
 
 fn place(source: &Source<'_>, line: &Statistic<'_>) -> String {
     let key = source.options.key;
-    if key.is_owner() {
-        let words = [owner::label(line, source.snapshot, key), owner::tail(line, source.snapshot, key)];
-        return code(words.join(" ").trim());
+    if !key.has_line() {
+        return code(format!("{} {}", label(line, source.snapshot, key), tail(line, source.snapshot, key)).trim());
     }
     let Some(site) = line.site else { return "stack not stored".to_owned() };
     let place = || shortened(&site.place(source.snapshot).to_string());

@@ -22,7 +22,7 @@ use walk::Owners;
 use super::{
     format::{escaped, grouped, is_hazard, size},
     owner::subject,
-    text::losses,
+    text::{by_then, losses},
 };
 use crate::{
     options::{Filters, Key, ReportOptions, View},
@@ -94,31 +94,58 @@ struct Row {
     is_binary: bool,
     has_differences: bool,
     tells_losses: bool,
+    /// Which of the options that choose lines, figures and stacks it heeds.
+    heeds: &'static [&'static [&'static str]],
     write: fn(&Source<'_>, &mut dyn Write) -> io::Result<()>,
 }
+
+/// Options that leave stacks out.
+const FILTERS: &[&str] = &["--include", "--exclude", "--function", "--module", "--process", "--own-code"];
+/// Forms of whole stacks, by weight.
+const WEIGHTS: &[&[&str]] = &[FILTERS, &["--view"]];
+/// Forms whose frames are what the key says.
+const STACKS: &[&[&str]] = &[FILTERS, &["--view", "--key"]];
+/// What decides about lines and their order.
+const OF_LINES: &[&str] = &["--view", "--key", "--sort", "--min-size", "--max-size", "--min-count", "--cumulative"];
+/// All lines of a report.
+const LINES: &[&[&str]] = &[FILTERS, OF_LINES];
+/// Its first lines.
+const TABLE: &[&[&str]] = &[FILTERS, OF_LINES, &["--top"]];
+/// The first lines of orders of its own, with their stacks.
+const SUMMARY: &[&[&str]] = &[FILTERS, &["--top", "--depth"]];
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     Row { format: Format::Folded, name: "folded", about: "one stack a line, for inferno and flamegraph.pl",
-          is_binary: false, has_differences: true, tells_losses: false, write: folded::write },
+          is_binary: false, has_differences: true, tells_losses: false, write: folded::write,
+          heeds: STACKS },
     Row { format: Format::Flamegraph, name: "flamegraph", about: "interactive SVG for a browser; differential with --base",
-          is_binary: false, has_differences: true, tells_losses: true, write: flamegraph::write },
+          is_binary: false, has_differences: true, tells_losses: true, write: flamegraph::write,
+          heeds: STACKS },
     Row { format: Format::Pprof, name: "pprof", about: "gzip protobuf for `go tool pprof`",
-          is_binary: true, has_differences: true, tells_losses: true, write: pprof::write },
+          is_binary: true, has_differences: true, tells_losses: true, write: pprof::write,
+          heeds: WEIGHTS },
     Row { format: Format::Speedscope, name: "speedscope", about: "JSON for speedscope.app",
-          is_binary: false, has_differences: false, tells_losses: true, write: speedscope::write },
+          is_binary: false, has_differences: false, tells_losses: true, write: speedscope::write,
+          heeds: STACKS },
     Row { format: Format::Firefox, name: "firefox", about: "JSON for profiler.firefox.com, with native allocations",
-          is_binary: false, has_differences: false, tells_losses: true, write: firefox::write },
+          is_binary: false, has_differences: false, tells_losses: true, write: firefox::write,
+          heeds: WEIGHTS },
     Row { format: Format::ChromeTrace, name: "chrome-trace", about: "memory over time as counters, for Perfetto",
-          is_binary: false, has_differences: false, tells_losses: true, write: chrome_trace::write },
+          is_binary: false, has_differences: false, tells_losses: true, write: chrome_trace::write,
+          heeds: &[] },
     Row { format: Format::Json, name: "json", about: "the JSON report, with the recording's snapshots and marks",
-          is_binary: false, has_differences: false, tells_losses: true, write: json::write },
+          is_binary: false, has_differences: false, tells_losses: true, write: json::write,
+          heeds: LINES },
     Row { format: Format::Csv, name: "csv", about: "every line with all figures, for spreadsheets",
-          is_binary: false, has_differences: false, tells_losses: false, write: csv::write },
+          is_binary: false, has_differences: false, tells_losses: false, write: csv::write,
+          heeds: LINES },
     Row { format: Format::Markdown, name: "markdown", about: "a table for a pull request",
-          is_binary: false, has_differences: false, tells_losses: true, write: markdown::write },
+          is_binary: false, has_differences: false, tells_losses: true, write: markdown::write,
+          heeds: TABLE },
     Row { format: Format::Heaptrack, name: "heaptrack", about: "text summary in the shape of heaptrack_print",
-          is_binary: false, has_differences: false, tells_losses: true, write: heaptrack::write },
+          is_binary: false, has_differences: false, tells_losses: true, write: heaptrack::write,
+          heeds: SUMMARY },
 ];
 
 impl Format {
@@ -163,6 +190,11 @@ impl Format {
     /// Whether it has room to say what was lost.
     pub fn tells_losses(self) -> bool {
         self.row().tells_losses
+    }
+
+    /// Whether an option of reports (`--top`) makes a difference to it.
+    pub fn heeds(self, option: &str) -> bool {
+        self.row().heeds.iter().any(|options| options.contains(&option))
     }
 
     /// Writes `source` in this form.
@@ -238,11 +270,12 @@ impl Source<'_> {
     fn figures(&self) -> String {
         let sum = self.shown();
         format!(
-            "live {} in {} blocks, peak {}{}, allocated {} in {}, freed {} in {}",
+            "live {} in {} blocks, peak {}{}, {}allocated {} in {}, freed {} in {}",
             size(sum.current_bytes),
             grouped(sum.current_count),
             size(sum.peak_bytes),
             sum.known_peak_count().map_or_else(String::new, |n| format!(" in {}", grouped(n))),
+            by_then(self.snapshot),
             size(sum.allocated_bytes),
             grouped(sum.allocated_count),
             size(sum.freed_bytes),
