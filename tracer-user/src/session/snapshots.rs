@@ -58,6 +58,7 @@ impl Tracer {
         });
         let threads = self.thread_names(&raw_stacks);
         let (processes, stacks) = self.processes_and_stacks(raw_stacks);
+        let pause = self.paused_since.filter(|_| self.begun).map(|since| since..duration);
         Snapshot {
             target: self.target_info(),
             scope: self.scope_text(),
@@ -69,6 +70,7 @@ impl Tracer {
             overhead: self.overhead(&counters, duration),
             threads,
             counters,
+            pauses: self.pauses.iter().cloned().chain(pause).collect(),
             modules: self.files.files.all().iter().map(|loaded| Arc::clone(&loaded.module)).collect(),
             processes,
             stacks,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
@@ -54,6 +55,8 @@ pub struct Tracer {
     pub(super) begun: bool,
     /// The probes are taken away since this time after the beginning.
     pub(super) paused_since: Option<Duration>,
+    /// The pauses that are over, since the beginning.
+    pub(super) pauses: Vec<Range<Duration>>,
     pub(super) notes: Vec<String>,
 }
 
@@ -141,6 +144,7 @@ impl Tracer {
         self.paused_since = None;
         if self.begun {
             self.kernel.resume();
+            self.pauses.push(since..self.elapsed());
             self.note(format!(
                 "paused from {:.1} s to {:.1} s: blocks allocated meanwhile are unknown, blocks freed meanwhile still count as live",
                 since.as_secs_f64(),

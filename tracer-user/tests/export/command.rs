@@ -58,7 +58,7 @@ fn every_format_is_written_by_its_name() {
         let stdout = run(dir.path(), &["a.mtb@end", "-f", format.name(), "-o", "-"]);
         assert_eq!(stdout.stdout, expected, "{}", format.name());
         let told = String::from_utf8(stdout.stderr).expect("text");
-        assert_eq!(told.contains("allocations counted without a stack"), !format.tells_losses(), "{told}");
+        assert_eq!(told.contains("allocation counted without a stack"), !format.tells_losses(), "{told}");
     }
     assert_eq!(files(dir.path()), ["a.mtb", "out"]);
 }

@@ -17,7 +17,8 @@ use tracer_common::{
 };
 use tracer_user::{
     recording::{
-        Builder, ReadError, RecordError, Recorder, Recording, SessionInfo, SnapshotMeta, Which, rewrite_names,
+        Builder, ReadError, RecordError, Recorder, Recording, Sample, SessionInfo, SnapshotMeta, Trigger, Which,
+        rewrite_names,
     },
     snapshot::{
         Counters, Domain, Frame, ProcessEnd, ProcessId, ProcessStats, Snapshot, Stack, StackId, StackStats, Totals,
@@ -43,6 +44,7 @@ proptest! {
             Ok(read) => {
                 prop_assert_eq!(read.problems.len(), 1);
                 prop_assert!(read.problems[0].contains("the tracer was killed"), "{:?}", read.problems);
+                prop_assert!(read.is_cut);
                 let n = read.snapshots.len();
                 prop_assert_eq!(&read.snapshots[..], &whole.snapshots[..n]);
                 for index in (0..n).map(Which::Index) {
@@ -344,4 +346,27 @@ fn rewriting_names_changes_nothing_else() {
     rewrite_names(&path, &before.names).expect("there is room");
     assert_eq!(contents(&Recording::read(&path).expect("just written")), contents(&before));
     assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn the_pauses_of_a_program_are_known_from_the_series() {
+    let seconds = Duration::from_secs;
+    let mut builder = Builder::new(SessionInfo::default());
+    let mut at = |n, paused, trigger| {
+        builder.sample(Sample { at: seconds(n), paused, ..Sample::default() });
+        let snapshot = Snapshot { duration: seconds(n), ..Snapshot::default() };
+        builder.snapshot(&snapshot, SnapshotMeta { trigger, ..SnapshotMeta::default() });
+    };
+    at(0, false, Trigger::Start);
+    at(2, true, Trigger::Pause);
+    at(3, true, Trigger::Interval);
+    at(5, false, Trigger::Interval);
+    at(6, true, Trigger::Exec);
+    at(9, true, Trigger::End);
+    let recording = builder.finish(Names::default());
+    let pauses = |index| recording.snapshot(Which::Index(index)).pauses;
+    assert_eq!((pauses(0), pauses(2)), (vec![], vec![seconds(2)..seconds(3)]));
+    assert_eq!(pauses(3), [seconds(2)..seconds(5)]);
+    assert_eq!(pauses(5), [seconds(6)..seconds(9)], "exec began the figures anew");
+    assert_eq!(recording.snapshot(Which::Peak).pauses, pauses(5));
 }

@@ -201,6 +201,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                 }),
                 notes,
                 processes,
+                ..Snapshot::default()
             }
         },
     )

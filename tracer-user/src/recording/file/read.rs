@@ -261,6 +261,7 @@ impl State {
             }
             None => None,
         };
+        recording.is_cut = problem.is_some();
         recording.problems.extend(problem);
         if let Some(Kind(kind)) = unknown.first() {
             let kind = kind.escape_ascii();
