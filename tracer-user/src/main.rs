@@ -26,7 +26,10 @@ const TERMINAL_INTERVAL: Duration = Duration::from_secs(2);
 fn main() -> ExitCode {
     match cli::parse() {
         Action::Offline(command) => offline(&command),
-        action => live(action),
+        action => match distinct_files(&action) {
+            Ok(()) => live(action),
+            Err(error) => refused(&error),
+        },
     }
 }
 
@@ -61,6 +64,22 @@ fn live(action: Action) -> ExitCode {
             ExitCode::from(error.downcast_ref::<SpawnError>().map_or(1, SpawnError::exit_code))
         }
     }
+}
+
+/// Holds that a session writes nothing over what it reads, before it begins.
+fn distinct_files(action: &Action) -> anyhow::Result<()> {
+    let (options, gate) = match action {
+        Action::Attach { options } => (options, None),
+        Action::Run { options, gate, .. } => (options, gate.as_deref()),
+        _ => return Ok(()),
+    };
+    let mut written = Vec::new();
+    written.extend(options.record.as_ref().map(|record| ("--record", &*record.path)));
+    if let Some(JsonTarget::File(path)) = &options.json {
+        written.push(("--json", path));
+    }
+    written.extend(gate.iter().flat_map(|gate| gate.written()));
+    offline::check_distinct(&gate.map(GateOptions::read).unwrap_or_default(), &written)
 }
 
 fn act(action: Action) -> anyhow::Result<ExitCode> {

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use tracer_user::{
-    offline::{self, GateOptions},
+    offline::{self, ExportOutput, GateOptions},
     options::{JsonTarget, SessionOptions},
     scope::Scope,
     session::control::Request,
@@ -252,6 +252,11 @@ fn run(RunArgs { options, check, gate, command }: RunArgs) -> Action {
 /// `-` is standard output.
 pub(super) fn json_target(path: PathBuf) -> JsonTarget {
     if path.as_os_str() == "-" { JsonTarget::Stdout } else { JsonTarget::File(path) }
+}
+
+/// `-` is standard output.
+pub(super) fn output_target(path: PathBuf) -> ExportOutput {
+    if path.as_os_str() == "-" { ExportOutput::Stdout } else { ExportOutput::File(path) }
 }
 
 /// Refuses arguments that contradict each other.

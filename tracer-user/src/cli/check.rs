@@ -5,11 +5,14 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::Args;
 use tracer_user::{
     analysis::check::{Budgets, Limit},
-    offline::{CheckOptions, GateOptions},
+    offline::{CheckOptions, ExportOutput, GateOptions},
     recording::Reference,
 };
 
-use super::view::parse_size;
+use super::{
+    args::{output_target, refuse},
+    view::parse_size,
+};
 
 /// Sites shown of each exceeded budget, unless told otherwise.
 pub(super) const CHECK_TOP: usize = 5;
@@ -53,11 +56,11 @@ pub(super) struct GateArgs {
     /// Check although events were lost; without this a budget then fails as unproven
     #[arg(long)]
     allow_loss: bool,
-    /// Append the outcome to FILE as markdown, for a pull request or a job summary
-    #[arg(long, value_name = "FILE")]
+    /// Append the outcome to FILE as markdown, for a pull request or a job summary; -: to standard output, in place of the text
+    #[arg(long, value_name = "FILE|-")]
     markdown: Option<PathBuf>,
-    /// Write the outcome to FILE as JUnit XML, a test case for each budget
-    #[arg(long, value_name = "FILE")]
+    /// Write the outcome to FILE as JUnit XML, a test case for each budget; -: to standard output, in place of the text
+    #[arg(long, value_name = "FILE|-")]
     junit: Option<PathBuf>,
 }
 
@@ -111,6 +114,10 @@ impl GateArgs {
         let BudgetArgs { max_peak, max_current, max_leaked, max_allocations, max_site_growth, max_growth } =
             self.budgets;
         let (growth_floor, allow_loss) = (self.growth_floor, self.allow_loss);
+        let (markdown, junit) = (self.markdown.map(output_target), self.junit.map(output_target));
+        if markdown == Some(ExportOutput::Stdout) && markdown == junit {
+            refuse("standard output takes one of --markdown and --junit");
+        }
         GateOptions {
             budgets: Budgets {
                 max_peak,
@@ -125,8 +132,8 @@ impl GateArgs {
             suppressions: self.suppressions,
             baseline: self.baseline.as_deref().map(Reference::parse),
             allow_other_program: self.allow_other_program,
-            markdown: self.markdown,
-            junit: self.junit,
+            markdown,
+            junit,
             top,
             plumbing,
             raw_leaf,
