@@ -46,6 +46,13 @@ impl Reference {
     }
 }
 
+impl Reference {
+    /// Whether this stands for a snapshot in every recording, so that none can be labelled with it.
+    pub fn is_reserved(snapshot: &str) -> bool {
+        matches!(snapshot, "start" | "end" | "peak") || snapshot.parse::<usize>().is_ok()
+    }
+}
+
 impl Recording {
     /// Finds a snapshot by `start` (the first), `end` (the last), `peak`, its number as listed (from 0), or its label; of equal
     /// labels the last. `None` is the last snapshot.
