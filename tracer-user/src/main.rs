@@ -16,7 +16,7 @@ use tracer_user::{
     offline::{self, Gate, GateOptions},
     options::{JsonTarget, RecordOptions, SessionOptions},
     plan,
-    session::{self, Ended, SpawnError},
+    session::{self, Ended, SpawnError, Unusable},
     target::{Process, host},
 };
 
@@ -61,6 +61,9 @@ fn live(action: Action) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             complain(&error);
+            if error.is::<Unusable>() {
+                return ExitCode::from(2);
+            }
             ExitCode::from(error.downcast_ref::<SpawnError>().map_or(1, SpawnError::exit_code))
         }
     }

@@ -200,6 +200,14 @@ impl Tracer {
             self.notes.push(note);
         }
     }
+
+    /// The same for a note that says more than an earlier one, which it replaces.
+    pub(super) fn note_in_place_of(&mut self, earlier: &str, note: String) {
+        match self.notes.iter_mut().find(|known| *known == earlier) {
+            Some(known) => *known = note,
+            None => self.note(note),
+        }
+    }
 }
 
 /// Notes kept: what hostile processes could fill a report with.

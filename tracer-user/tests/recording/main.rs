@@ -272,6 +272,9 @@ fn a_file_that_is_no_recording_is_not_overwritten() {
     fs::write(&path, "int main;").expect("there is room");
     let error = Recorder::create(&path, &SessionInfo::default()).expect_err("it is worth keeping");
     assert!(matches!(error, RecordError::Foreign { .. }), "{error}");
+    let error = Recorder::create(&path.join("a.mtb"), &SessionInfo::default()).expect_err("no folder");
+    let reason = std::error::Error::source(&error).expect("the system's reason").to_string();
+    assert!(!error.to_string().contains(&reason), "whoever prints both says it twice: {error}");
     assert_eq!(fs::read_to_string(&path).expect("still there"), "int main;");
 }
 
