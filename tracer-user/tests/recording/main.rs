@@ -92,7 +92,7 @@ fn damage_in_the_middle_leaves_what_is_before_it() {
         format!("it is damaged at byte {middle} (the checksum differs): what follows is left out; 1 snapshot is whole");
     assert_eq!(read.problems, [expected]);
     // What lies behind the damage is not thrown away.
-    assert!(matches!(rewrite_names(&path, &Names::default()), Err(ReadError::Damaged(_))));
+    assert!(matches!(rewrite_names(&path, &Names::default()), Err(ReadError::DamagedAt { .. })));
     assert_eq!(fs::read(&path).expect("still there"), bytes);
 }
 
