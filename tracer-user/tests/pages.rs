@@ -96,3 +96,13 @@ fn bash_completes_the_options_of_each_command() {
     assert_eq!(completed("memtrace-bpf check --max-l").as_deref(), Some("--max-leaked"));
     assert_eq!(completed("memtrace-bpf help gro").as_deref(), Some("growth"));
 }
+
+#[test]
+fn help_fits_its_width_where_no_terminal_says_another() {
+    for arguments in [&["--help"][..], &["run", "--help"], &["check", "--help"], &["-h"]] {
+        let help = String::from_utf8(memtrace(arguments).stdout).expect("help is text");
+        let long =
+            help.lines().find(|line| line.chars().count() > 100 && line.contains(' ') && !line.contains(":SYMBOL"));
+        assert_eq!(long, None);
+    }
+}

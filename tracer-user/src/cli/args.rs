@@ -94,6 +94,7 @@ pub enum Target {
 /// Which source lines hold the memory of a running process, on the heap, exactly, with nothing preloaded or restarted.
 #[derive(Debug, Parser)]
 #[command(name = "memtrace-bpf", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(max_term_width = 100)]
 #[command(
     after_help = "Examples:\n  sudo memtrace-bpf --pid 4711\n  sudo memtrace-bpf --pid 4711 --duration 30s --key traceback\n  \
     sudo memtrace-bpf run --json report.json -- ./server --port 8080\n  \
