@@ -125,7 +125,7 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
 fn sessions() -> anyhow::Result<ExitCode> {
     let sessions = session::control::sessions();
     if sessions.is_empty() {
-        return print("no session is running\n");
+        return print(&format!("{}\n", session::control::none_running()));
     }
     let mut text = String::new();
     for (pid, status) in sessions {

@@ -9,7 +9,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{ask, sessions};
+pub use client::{ask, none_running, sessions};
 pub(super) use server::{Asked, Server};
 
 use crate::{
