@@ -270,7 +270,7 @@ fn usage(error: &clap::Error) -> ! {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         error.exit();
     }
-    let text = error.render().to_string();
+    let text = error.render().to_string().replace("\n\n  tip:", "; tip:");
     let wrong = text.split("\n\nUsage:").next().and_then(|text| text.split("\n\nFor more").next()).unwrap_or_default();
     let wrong = wrong.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
     eprintln!("memtrace-bpf: {} (try --help)", tracer_user::report::escaped(&wrong));
@@ -295,6 +295,9 @@ mod tests {
     fn sizes_and_durations() {
         assert_eq!(parse_size("1.5KiB"), Ok(1536));
         assert_eq!(parse_size("7"), Ok(7));
+        assert!(parse_size("99999999999999999999").is_err() && parse_size("17179869184G").is_err());
+        assert_eq!(parse_size("17179869183G"), Ok(17_179_869_183 << 30));
+        assert!(parse_size("NaN").is_err() && parse_size("inf").is_err());
         assert!(parse_size("7 parsecs").is_err() && parse_size("-1").is_err() && parse_size("").is_err());
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_mins(2)));

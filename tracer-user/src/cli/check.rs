@@ -48,7 +48,7 @@ pub(super) struct GateArgs {
     #[arg(long, value_name = "REC[@SNAPSHOT]", requires = "max_growth")]
     baseline: Option<OsString>,
     /// Growth in bytes that a limit in percent always allows
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size)]
     growth_floor: u64,
     /// Compare with the baseline even if that is of another executable
     #[arg(long, requires = "baseline")]
@@ -69,22 +69,22 @@ pub(super) struct GateArgs {
 #[expect(clippy::struct_field_names, reason = "each is the name of its option")]
 struct BudgetArgs {
     /// Most bytes at the peak
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", value_parser = parse_size)]
     max_peak: Option<u64>,
     /// Most bytes live at the snapshot
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", value_parser = parse_size)]
     max_current: Option<u64>,
     /// Most bytes live when the process ended
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", value_parser = parse_size)]
     max_leaked: Option<u64>,
     /// Most allocations
-    #[arg(long, value_name = "N", value_parser = parse_number)]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = parse_number)]
     max_allocations: Option<u64>,
     /// Most that any one site may grow from the first snapshot on
-    #[arg(long, value_name = "SIZE|PERCENT", value_parser = parse_limit)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE|PERCENT", value_parser = parse_limit)]
     max_site_growth: Option<Limit>,
     /// Most that each total and each site may be above the baseline
-    #[arg(long, value_name = "SIZE|PERCENT", value_parser = parse_limit, requires = "baseline")]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE|PERCENT", value_parser = parse_limit, requires = "baseline")]
     max_growth: Option<Limit>,
 }
 

@@ -12,6 +12,7 @@ use super::{
     export::ExportOutput,
     open::open,
     output::{NamedFile, check_distinct},
+    select::find,
 };
 use crate::{
     analysis::check::{self, Budgets, Outcome, Subject, Suppressions, same_program},
@@ -75,7 +76,7 @@ pub fn check(options: &CheckOptions) -> anyhow::Result<u8> {
     )?;
     let gate = Gate::prepare(options.gate.clone())?;
     let recording = open(&options.reference.path)?;
-    let which = recording.find(options.reference.snapshot.as_deref())?;
+    let which = find(&recording, &options.reference.path, options.reference.snapshot.as_deref())?;
     gate.check(&recording, which, &mut io::stdout())
 }
 
@@ -119,7 +120,7 @@ impl Gate {
         let baseline = match &options.baseline {
             Some(reference) => {
                 let recording = open(&reference.path)?;
-                let which = recording.find(reference.snapshot.as_deref())?;
+                let which = find(&recording, &reference.path, reference.snapshot.as_deref())?;
                 Some((recording, which))
             }
             None => None,
@@ -133,7 +134,7 @@ impl Gate {
     /// It cannot be read; else as there.
     pub fn check_file(&self, path: &Path, out: &mut dyn io::Write) -> anyhow::Result<u8> {
         let recording = open(path)?;
-        self.check(&recording, recording.find(None)?, out)
+        self.check(&recording, find(&recording, path, None)?, out)
     }
 
     /// Checks a recording and says what was found on `out`; the exit status: 0, or [`EXCEEDED`].

@@ -136,7 +136,14 @@ fn what_makes_no_sense_is_one_line() {
     assert!(said(&["new.mtb", "--max-growth", "5%"]).contains("--baseline"));
     assert!(said(&["new.mtb", "--baseline", "base.mtb"]).contains("--max-growth"));
     assert!(said(&["gone.mtb", "--max-peak", "1M"]).contains("`gone.mtb`"));
-    assert!(said(&["new.mtb@noon", "--max-peak", "1M"]).contains("no snapshot `noon` (known: 0 start"));
+    assert!(
+        said(&["new.mtb@noon", "--max-peak", "1M"])
+            .contains("snapshot in `new.mtb`: no snapshot `noon` (known: 0 start")
+    );
+    let baseline = ["new.mtb", "--baseline", "base.mtb@noon", "--max-growth", "5%"];
+    assert!(said(&baseline).contains("snapshot in `base.mtb`: no snapshot `noon`"));
+    assert!(said(&["new.mtb", "--max-peak", "-5"]).contains("`-5` is not a size"));
+    assert!(said(&["new.mtb", "--max-paek", "5"]).contains("found; tip: a similar argument exists: '--max-peak'"));
     assert!(said(&["new.mtb@0", "--max-leaked", "0"]).contains("leaks are what is live at exit"));
     assert!(said(&["new.mtb@0", "--max-site-growth", "1K"]).contains("earlier snapshot"));
     let nowhere = ["new.mtb", "--max-peak", "1M", "--junit", "no/such/dir/x.xml"];
