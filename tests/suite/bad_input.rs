@@ -133,7 +133,7 @@ fn a_json_file_that_cannot_be_is_told_before_the_program_starts() -> Result<()> 
     let json = scratch.path().join("missing/report.json");
     let arguments = [Path::new("run"), Path::new("--json"), &json, Path::new("--"), Path::new("touch"), &marker];
     let output = trace(&arguments)?;
-    let line = check_refusal(&output, FAILURE)?;
+    let line = check_refusal(&output, USAGE)?;
     ensure!(line.contains("missing/report.json") && line.contains("No such file or directory"), "{line}");
     ensure!(!marker.exists(), "the program was started");
     Ok(())

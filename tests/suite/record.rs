@@ -401,6 +401,19 @@ fn with_a_recording_the_signal_is_not_passed_on_to_the_program() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn without_a_recording_the_signal_is_answered_and_ends_nothing() -> Result<()> {
+    let mut target = steps()?;
+    let tracing = Tracing::attach::<&str>(target.pid(), &[])?;
+    tracing.signal(libc::SIGUSR1)?;
+    tracing.await_log("SIGUSR1 took no snapshot: the session keeps no recording")?;
+    ask(&target, &["pause"])?;
+    send(tracing.pid(), libc::SIGINT)?;
+    ensure!(tracing.finish()?.status.success());
+    target.step("f")?;
+    Ok(())
+}
+
 /// A file system of 64 KiB, gone with it.
 struct SmallDisk(TempDir);
 
@@ -459,8 +472,9 @@ fn a_recording_that_cannot_be_written_is_refused_before_the_program_runs() -> Re
         command.args(["run", "--record"]).arg(file).args(["--", "touch"]).arg(&marker);
         let output =
             Guard::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?.finish()?;
-        let line = check_refusal(&output, 1)?;
+        let line = check_refusal(&output, 2)?;
         ensure!(line.contains(&format!("`{}`", file.display())), "{line}");
+        ensure!(line.matches("os error").count() <= 1, "{line}");
         ensure!(!marker.exists(), "the program was started");
     }
     // A file made for nothing is taken away again.
@@ -473,11 +487,12 @@ fn a_recording_that_cannot_be_written_is_refused_before_the_program_runs() -> Re
 
 #[test]
 fn what_makes_no_sense_is_told_in_one_line() -> Result<()> {
-    let table: [(&[&str], &str); 5] = [
+    let table: [(&[&str], &str); 6] = [
         (&["--pid", "1", "--record", "x", "--snapshot-on-growth", "10"], "a percent without a sign"),
         (&["--pid", "1", "--snapshot-every", "10s"], "--record"),
         (&["--pid", "1", "--record", "x", "--sample-every", "0"], "not a duration"),
         (&["snapshot", "--label", ""], "an empty label"),
+        (&["snapshot", "--label", "peak"], "`peak` cannot be a label"),
         (&["mark"], "<TEXT>"),
     ];
     for (arguments, expected) in table {

@@ -35,7 +35,7 @@ counters! {
     Nested, "nested", "calls made by an allocator of its own functions, part of the outer call";
     Failed, "failed", "calls that returned NULL or an error";
     FreesOfNull, "frees_of_null", "frees of NULL";
-    FreesUnknown, "frees_unknown", "frees of blocks that the trace does not know, normally from before the attach";
+    FreesUnknown, "frees_unknown", "frees of blocks that the trace does not know: from before the attach, or out of an ended thread's cache";
     ReallocsUnknown, "reallocs_unknown", "reallocations of blocks that the trace does not know; the new block is counted";
     LostReturns, "lost_returns", "calls in flight whose return was never seen (longjmp, a signal, a missed return probe)";
     UnpairedReturns, "unpaired_returns", "returns without a call in flight";
@@ -54,12 +54,12 @@ counters! {
     TruncatedReadFailed, "truncated_unreadable_stack", "stacks cut where the target's stack could not be read";
     TruncatedNoProgress, "truncated_broken_chain", "stacks cut where the chain of frames did not move up";
     Unwound, "stacks_unwound", "stacks walked";
-    Execs, "execs", "exec calls of traced processes: their blocks were dropped with the old address space";
+    Execs, "execs", "calls of exec by traced processes: their blocks were dropped with the old address space";
     SampledNs, "sampled_ns", "nanoseconds spent in the sampled runs of our programs";
     SampledRuns, "sampled_runs", "runs of our programs whose time was taken";
     Reallocs, "reallocs", "reallocations that moved or resized a known block: one hit, counted as freed and as allocated";
     HitsOutside, "hits_outside", "probe hits of processes that are not traced, none of them counted elsewhere";
-    FreesInherited, "frees_inherited", "frees and reallocations, by forked processes, of blocks that they had from their parents";
+    FreesInherited, "frees_inherited", "frees by forked processes, reallocations included, of blocks that they had from their parents";
     ForksFollowed, "forks_followed", "processes forked by a traced one that are traced too";
     Joined, "joined", "processes of the scope that came to be traced at their first hit";
     TargetsEnded, "targets_ended", "traced processes whose last thread ended";
@@ -74,9 +74,9 @@ counters! {
     MappingsLost, "mappings_lost", "calls of mmap and its kin that did not fit their buffer (see --mmap-buffer): mappings are wrong from there on";
     MappingReturnsLost, "mapping_returns_lost", "calls of mmap and its kin whose return was never seen";
     UnmapsMissed, "unmaps_missed", "ranges mapped again while still counted as mapped: the old ones were closed";
-    RemapsUnknown, "remaps_unknown", "mremap and brk calls on memory that the trace does not know (a file's, or from before the attach), not counted";
+    RemapsUnknown, "remaps_unknown", "calls of mremap and brk on memory that the trace does not know (a file's, or from before the attach), not counted";
     GivenBackBytes, "given_back_bytes", "bytes of mappings that madvise gave back, still counted as mapped";
-    RunsMissed, "runs_missed", "forks, execs and ends of threads that were not noticed: the kernel left the program's run out";
+    RunsMissed, "runs_missed", "runs of our programs that the kernel left out: forks, execs or ends of threads that were not noticed";
     JoinedLate, "joined_late", "processes that ran before their files had probes: what they allocated until then was not seen";
 }
 

@@ -16,7 +16,7 @@ use tracer_user::{
     offline::{self, Gate, GateOptions},
     options::{JsonTarget, RecordOptions, SessionOptions},
     plan,
-    session::{self, Ended, SpawnError},
+    session::{self, Ended, SpawnError, Unusable},
     target::{Process, host},
 };
 
@@ -26,7 +26,10 @@ const TERMINAL_INTERVAL: Duration = Duration::from_secs(2);
 fn main() -> ExitCode {
     match cli::parse() {
         Action::Offline(command) => offline(&command),
-        action => live(action),
+        action => match distinct_files(&action) {
+            Ok(()) => live(action),
+            Err(error) => refused(&error),
+        },
     }
 }
 
@@ -58,9 +61,28 @@ fn live(action: Action) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             complain(&error);
+            if error.is::<Unusable>() {
+                return ExitCode::from(2);
+            }
             ExitCode::from(error.downcast_ref::<SpawnError>().map_or(1, SpawnError::exit_code))
         }
     }
+}
+
+/// Holds that a session writes nothing over what it reads, before it begins.
+fn distinct_files(action: &Action) -> anyhow::Result<()> {
+    let (options, gate) = match action {
+        Action::Attach { options } => (options, None),
+        Action::Run { options, gate, .. } => (options, gate.as_deref()),
+        _ => return Ok(()),
+    };
+    let mut written = Vec::new();
+    written.extend(options.record.as_ref().map(|record| ("--record", &*record.path)));
+    if let Some(JsonTarget::File(path)) = &options.json {
+        written.push(("--json", path));
+    }
+    written.extend(gate.iter().flat_map(|gate| gate.written()));
+    offline::check_distinct(&gate.map(GateOptions::read).unwrap_or_default(), &written)
 }
 
 fn act(action: Action) -> anyhow::Result<ExitCode> {
@@ -103,7 +125,7 @@ fn act(action: Action) -> anyhow::Result<ExitCode> {
 fn sessions() -> anyhow::Result<ExitCode> {
     let sessions = session::control::sessions();
     if sessions.is_empty() {
-        return print("no session is running\n");
+        return print(&format!("{}\n", session::control::none_running()));
     }
     let mut text = String::new();
     for (pid, status) in sessions {

@@ -76,3 +76,33 @@ fn each_shell_has_a_completion_that_it_can_read() {
     }
     assert_eq!(memtrace(&["completions", "csh"]).status.code(), Some(2));
 }
+
+#[test]
+fn bash_completes_the_options_of_each_command() {
+    let script = String::from_utf8(memtrace(&["completions", "bash"]).stdout).expect("a script is text");
+    let completed = |words: &str| {
+        let last = words.split(' ').count() - 1;
+        let ask = format!(
+            "{script}\nCOMP_WORDS=({words}); COMP_CWORD={last}\n\
+             _memtrace__bpf memtrace-bpf \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"; echo \"${{COMPREPLY[*]}}\""
+        );
+        let said = said_by("bash", &["--norc"], ask.as_bytes())?;
+        assert!(said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
+        Some(String::from_utf8(said.stdout).expect("options are text").trim_end().to_owned())
+    };
+    let Some(commands) = completed("memtrace-bpf an") else { return };
+    assert_eq!(commands, "annotate");
+    assert_eq!(completed("memtrace-bpf report --cum").as_deref(), Some("--cumulative"));
+    assert_eq!(completed("memtrace-bpf check --max-l").as_deref(), Some("--max-leaked"));
+    assert_eq!(completed("memtrace-bpf help gro").as_deref(), Some("growth"));
+}
+
+#[test]
+fn help_fits_its_width_where_no_terminal_says_another() {
+    for arguments in [&["--help"][..], &["run", "--help"], &["check", "--help"], &["-h"]] {
+        let help = String::from_utf8(memtrace(arguments).stdout).expect("help is text");
+        let long =
+            help.lines().find(|line| line.chars().count() > 100 && line.contains(' ') && !line.contains(":SYMBOL"));
+        assert_eq!(long, None);
+    }
+}

@@ -309,17 +309,45 @@ fn what_is_lost_stands_in_the_first_line_with_its_amount() {
     expect_golden("losses.txt", &text_of(&snapshot, &names, &options, false));
 }
 
+/// The first line of a report without details.
+fn first_line(snapshot: &Snapshot, names: &Names) -> String {
+    let report = text_of(snapshot, names, &ReportOptions::default(), true);
+    report.lines().next().expect("a report has a header").to_owned()
+}
+
+/// glibc gives back the cache of a thread that ends through `free`, each block of it a second time.
 #[test]
-fn frees_of_unknown_blocks_are_a_loss_only_when_all_blocks_were_seen() {
+fn a_free_of_an_unknown_block_is_told_and_no_loss() {
     let (mut snapshot, names) = imgsrv();
-    snapshot.counters.0.insert(Counter::FreesUnknown, 12);
-    let first_line = |snapshot: &Snapshot| {
-        let report = text_of(snapshot, &names, &ReportOptions::default(), false);
-        report.lines().next().expect("a report has a header").to_owned()
-    };
-    assert!(first_line(&snapshot).ends_with("  nothing lost"));
+    snapshot.counters.0.insert(Counter::FreesUnknown, 1);
+    for from_start in [false, true] {
+        snapshot.from_start = from_start;
+        assert!(first_line(&snapshot, &names).ends_with("  nothing lost"));
+        let report = text_of(&snapshot, &names, &ReportOptions::default(), false);
+        assert!(report.contains("\nalso seen: 1 free of blocks that the trace does not know"), "{report}");
+    }
+}
+
+#[test]
+fn an_unknown_block_that_is_resized_is_a_loss_only_when_all_blocks_were_seen() {
+    let (mut snapshot, names) = imgsrv();
+    snapshot.counters.0.insert(Counter::ReallocsUnknown, 12);
+    assert!(first_line(&snapshot, &names).ends_with("  nothing lost"));
     snapshot.from_start = true;
-    assert!(first_line(&snapshot).contains("  LOST: 12 frees of blocks that the trace does not know"));
+    assert!(first_line(&snapshot, &names).contains("  LOST: 12 reallocations of blocks"));
+}
+
+#[test]
+fn pauses_and_what_a_recording_lacks_are_losses() {
+    let (mut snapshot, names) = imgsrv();
+    let pause = |from, to| Duration::from_millis(from)..Duration::from_millis(to);
+    snapshot.pauses = vec![pause(1000, 2500)];
+    assert!(first_line(&snapshot, &names).ends_with("  LOST: what happened in a pause of 1.5 s"));
+    snapshot.pauses.push(pause(4000, 4250));
+    snapshot.is_cut = true;
+    assert!(first_line(&snapshot, &names).ends_with(
+        "  LOST: what happened in 2 pauses of 1.8 s together; what came after this snapshot, for the recording is not whole"
+    ));
 }
 
 #[test]

@@ -21,14 +21,13 @@ const MOSTLY_LIVE: f64 = 0.75;
 const MOSTLY_NOT_LIVE: f64 = 0.5;
 
 /// Counters that say that blocks may be live without being known.
-const UNSEEN: [Counter; 8] = [
+const UNSEEN: [Counter; 7] = [
     Counter::BlocksFull,
     Counter::ThreadsFull,
     Counter::LostReturns,
     Counter::UnpairedReturns,
     Counter::OutUnreadable,
     Counter::HitsPaused,
-    Counter::FreesUnknown,
     Counter::ReallocsUnknown,
 ];
 
@@ -100,7 +99,9 @@ impl Verdict {
             (Basis::HeapAndAnonymous, sum(&[heap_bytes, anonymous.rss_bytes]))
         };
         let not_live_bytes = basis_rss_bytes.saturating_sub(used_bytes);
-        let is_complete = snapshot.from_start && UNSEEN.iter().all(|&counter| snapshot.counters.get(counter) == 0);
+        let is_complete = snapshot.from_start
+            && snapshot.pauses.is_empty()
+            && UNSEEN.iter().all(|&counter| snapshot.counters.get(counter) == 0);
         let share = not_live_bytes as f64 / basis_rss_bytes.max(1) as f64;
         let conclusion = if totals.current_bytes.max(basis_rss_bytes) < SMALL_BYTES {
             Conclusion::Small

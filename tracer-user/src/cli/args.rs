@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use tracer_user::{
-    offline::{self, GateOptions},
+    offline::{self, ExportOutput, GateOptions},
     options::{JsonTarget, SessionOptions},
     scope::Scope,
     session::control::Request,
@@ -94,6 +94,7 @@ pub enum Target {
 /// Which source lines hold the memory of a running process, on the heap, exactly, with nothing preloaded or restarted.
 #[derive(Debug, Parser)]
 #[command(name = "memtrace-bpf", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(max_term_width = 100)]
 #[command(
     after_help = "Examples:\n  sudo memtrace-bpf --pid 4711\n  sudo memtrace-bpf --pid 4711 --duration 30s --key traceback\n  \
     sudo memtrace-bpf run --json report.json -- ./server --port 8080\n  \
@@ -254,6 +255,11 @@ pub(super) fn json_target(path: PathBuf) -> JsonTarget {
     if path.as_os_str() == "-" { JsonTarget::Stdout } else { JsonTarget::File(path) }
 }
 
+/// `-` is standard output.
+pub(super) fn output_target(path: PathBuf) -> ExportOutput {
+    if path.as_os_str() == "-" { ExportOutput::Stdout } else { ExportOutput::File(path) }
+}
+
 /// Refuses arguments that contradict each other.
 pub(super) fn refuse(why: &str) -> ! {
     usage(&Cli::command().error(ErrorKind::ArgumentConflict, why))
@@ -264,7 +270,7 @@ fn usage(error: &clap::Error) -> ! {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         error.exit();
     }
-    let text = error.render().to_string();
+    let text = error.render().to_string().replace("\n\n  tip:", "; tip:");
     let wrong = text.split("\n\nUsage:").next().and_then(|text| text.split("\n\nFor more").next()).unwrap_or_default();
     let wrong = wrong.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
     eprintln!("memtrace-bpf: {} (try --help)", tracer_user::report::escaped(&wrong));
@@ -289,6 +295,9 @@ mod tests {
     fn sizes_and_durations() {
         assert_eq!(parse_size("1.5KiB"), Ok(1536));
         assert_eq!(parse_size("7"), Ok(7));
+        assert!(parse_size("99999999999999999999").is_err() && parse_size("17179869184G").is_err());
+        assert_eq!(parse_size("17179869183G"), Ok(17_179_869_183 << 30));
+        assert!(parse_size("NaN").is_err() && parse_size("inf").is_err());
         assert!(parse_size("7 parsecs").is_err() && parse_size("-1").is_err() && parse_size("").is_err());
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_mins(2)));

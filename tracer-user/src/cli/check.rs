@@ -5,11 +5,14 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::Args;
 use tracer_user::{
     analysis::check::{Budgets, Limit},
-    offline::{CheckOptions, GateOptions},
+    offline::{CheckOptions, ExportOutput, GateOptions},
     recording::Reference,
 };
 
-use super::view::parse_size;
+use super::{
+    args::{output_target, refuse},
+    view::parse_size,
+};
 
 /// Sites shown of each exceeded budget, unless told otherwise.
 pub(super) const CHECK_TOP: usize = 5;
@@ -45,7 +48,7 @@ pub(super) struct GateArgs {
     #[arg(long, value_name = "REC[@SNAPSHOT]", requires = "max_growth")]
     baseline: Option<OsString>,
     /// Growth in bytes that a limit in percent always allows
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", default_value = "64KiB", value_parser = parse_size)]
     growth_floor: u64,
     /// Compare with the baseline even if that is of another executable
     #[arg(long, requires = "baseline")]
@@ -53,11 +56,11 @@ pub(super) struct GateArgs {
     /// Check although events were lost; without this a budget then fails as unproven
     #[arg(long)]
     allow_loss: bool,
-    /// Append the outcome to FILE as markdown, for a pull request or a job summary
-    #[arg(long, value_name = "FILE")]
+    /// Append the outcome to FILE as markdown, for a pull request or a job summary; -: to standard output, in place of the text
+    #[arg(long, value_name = "FILE|-")]
     markdown: Option<PathBuf>,
-    /// Write the outcome to FILE as JUnit XML, a test case for each budget
-    #[arg(long, value_name = "FILE")]
+    /// Write the outcome to FILE as JUnit XML, a test case for each budget; -: to standard output, in place of the text
+    #[arg(long, value_name = "FILE|-")]
     junit: Option<PathBuf>,
 }
 
@@ -66,22 +69,22 @@ pub(super) struct GateArgs {
 #[expect(clippy::struct_field_names, reason = "each is the name of its option")]
 struct BudgetArgs {
     /// Most bytes at the peak
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", value_parser = parse_size)]
     max_peak: Option<u64>,
     /// Most bytes live at the snapshot
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", value_parser = parse_size)]
     max_current: Option<u64>,
     /// Most bytes live when the process ended
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", value_parser = parse_size)]
     max_leaked: Option<u64>,
     /// Most allocations
-    #[arg(long, value_name = "N", value_parser = parse_number)]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = parse_number)]
     max_allocations: Option<u64>,
     /// Most that any one site may grow from the first snapshot on
-    #[arg(long, value_name = "SIZE|PERCENT", value_parser = parse_limit)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE|PERCENT", value_parser = parse_limit)]
     max_site_growth: Option<Limit>,
     /// Most that each total and each site may be above the baseline
-    #[arg(long, value_name = "SIZE|PERCENT", value_parser = parse_limit, requires = "baseline")]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE|PERCENT", value_parser = parse_limit, requires = "baseline")]
     max_growth: Option<Limit>,
 }
 
@@ -111,6 +114,10 @@ impl GateArgs {
         let BudgetArgs { max_peak, max_current, max_leaked, max_allocations, max_site_growth, max_growth } =
             self.budgets;
         let (growth_floor, allow_loss) = (self.growth_floor, self.allow_loss);
+        let (markdown, junit) = (self.markdown.map(output_target), self.junit.map(output_target));
+        if markdown == Some(ExportOutput::Stdout) && markdown == junit {
+            refuse("standard output takes one of --markdown and --junit");
+        }
         GateOptions {
             budgets: Budgets {
                 max_peak,
@@ -125,8 +132,8 @@ impl GateArgs {
             suppressions: self.suppressions,
             baseline: self.baseline.as_deref().map(Reference::parse),
             allow_other_program: self.allow_other_program,
-            markdown: self.markdown,
-            junit: self.junit,
+            markdown,
+            junit,
             top,
             plumbing,
             raw_leaf,

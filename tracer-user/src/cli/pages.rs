@@ -44,7 +44,7 @@ impl Pages {
             Self::Completions(CompletionsArgs { shell }) => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut command, "memtrace-bpf", &mut script);
-                print(&script)
+                print(&if *shell == Shell::Bash { with_one_name(&script) } else { script })
             }
             Self::Man(ManArgs { dir: None }) => {
                 let mut page = Vec::new();
@@ -58,6 +58,12 @@ impl Pages {
             }
         }
     }
+}
+
+/// clap_complete spells a program with `-` in its name otherwise where it sets the command than where it looks for it: only the
+/// main command would be completed.
+fn with_one_name(script: &[u8]) -> Vec<u8> {
+    String::from_utf8_lossy(script).replace("memtrace__subcmd__bpf", "memtrace__bpf").into_bytes()
 }
 
 /// A reader that has gone away is no error.

@@ -197,7 +197,8 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
         unit => return Err(format!("unknown unit `{unit}` (try K, M or G)")),
     };
     match digits.trim().parse::<f64>() {
-        Ok(number) if number >= 0.0 && number.is_finite() => Ok((number * factor as f64) as u64),
+        Ok(number) if number * factor as f64 >= u64::MAX as f64 => Err(format!("`{text}` is not below 2^64 bytes")),
+        Ok(number) if number >= 0.0 => Ok((number * factor as f64) as u64),
         _ => Err(format!("`{text}` is not a size")),
     }
 }

@@ -8,7 +8,12 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::open::open;
+use super::{
+    export::ExportOutput,
+    open::open,
+    output::{NamedFile, check_distinct},
+    select::find,
+};
 use crate::{
     analysis::check::{self, Budgets, Outcome, Subject, Suppressions, same_program},
     recording::{Recording, Reference, Which},
@@ -40,9 +45,9 @@ pub struct GateOptions {
     /// The baseline may be of another executable.
     pub allow_other_program: bool,
     /// The outcome for a pull request or a job summary; appended to what the file holds.
-    pub markdown: Option<PathBuf>,
-    /// The outcome as test results.
-    pub junit: Option<PathBuf>,
+    pub markdown: Option<ExportOutput>,
+    /// The outcome as test results. Of the two one at most goes to standard output, in place of the text.
+    pub junit: Option<ExportOutput>,
     /// Sites shown of each exceeded budget.
     pub top: usize,
     /// Additional glob patterns (function or file) of frames that are never a site.
@@ -65,10 +70,37 @@ pub struct Gate {
 /// # Errors
 /// A recording or the suppressions cannot be read, the budgets make no sense for them, or the output not written.
 pub fn check(options: &CheckOptions) -> anyhow::Result<u8> {
+    check_distinct(
+        &[vec![("the recording", &*options.reference.path)], options.gate.read()].concat(),
+        &options.gate.written(),
+    )?;
     let gate = Gate::prepare(options.gate.clone())?;
     let recording = open(&options.reference.path)?;
-    let which = recording.find(options.reference.snapshot.as_deref())?;
+    let which = find(&recording, &options.reference.path, options.reference.snapshot.as_deref())?;
     gate.check(&recording, which, &mut io::stdout())
+}
+
+impl GateOptions {
+    /// The files that it reads.
+    pub fn read(&self) -> Vec<NamedFile<'_>> {
+        let baseline = self.baseline.as_ref().map(|baseline| ("--baseline", &*baseline.path));
+        let suppressions = self.suppressions.as_deref().map(|path| ("--suppressions", path));
+        baseline.into_iter().chain(suppressions).collect()
+    }
+
+    /// The files that it writes.
+    pub fn written(&self) -> Vec<NamedFile<'_>> {
+        let outputs = [("--markdown", &self.markdown), ("--junit", &self.junit)];
+        outputs.into_iter().filter_map(|(what, output)| Some((what, file(output.as_ref())?))).collect()
+    }
+}
+
+/// Where an outcome goes, unless that is standard output.
+fn file(output: Option<&ExportOutput>) -> Option<&Path> {
+    match output? {
+        ExportOutput::Stdout => None,
+        ExportOutput::File(path) => Some(path),
+    }
 }
 
 impl Gate {
@@ -77,7 +109,7 @@ impl Gate {
     /// # Errors
     /// One of them cannot.
     pub fn prepare(options: GateOptions) -> anyhow::Result<Self> {
-        for path in [&options.markdown, &options.junit].into_iter().flatten() {
+        for (_, path) in options.written() {
             append_to(path)?;
         }
         let suppressions = match &options.suppressions {
@@ -88,7 +120,7 @@ impl Gate {
         let baseline = match &options.baseline {
             Some(reference) => {
                 let recording = open(&reference.path)?;
-                let which = recording.find(reference.snapshot.as_deref())?;
+                let which = find(&recording, &reference.path, reference.snapshot.as_deref())?;
                 Some((recording, which))
             }
             None => None,
@@ -102,7 +134,7 @@ impl Gate {
     /// It cannot be read; else as there.
     pub fn check_file(&self, path: &Path, out: &mut dyn io::Write) -> anyhow::Result<u8> {
         let recording = open(path)?;
-        self.check(&recording, recording.find(None)?, out)
+        self.check(&recording, find(&recording, path, None)?, out)
     }
 
     /// Checks a recording and says what was found on `out`; the exit status: 0, or [`EXCEEDED`].
@@ -112,17 +144,21 @@ impl Gate {
     pub fn check(&self, recording: &Recording, which: Which, out: &mut dyn io::Write) -> anyhow::Result<u8> {
         let outcome = self.judge(recording, which)?;
         let top = self.options.top;
-        if let Some(path) = &self.options.markdown {
+        if let Some(path) = file(self.options.markdown.as_ref()) {
             let text = report::check::markdown(&outcome, top);
             append_to(path)?
                 .write_all(text.as_bytes())
                 .with_context(|| format!("failed to write `{}`", path.display()))?;
         }
-        if let Some(path) = &self.options.junit {
+        if let Some(path) = file(self.options.junit.as_ref()) {
             let text = report::check::junit(&outcome, top);
             fs::write(path, text).with_context(|| format!("failed to write `{}`", path.display()))?;
         }
-        let text = report::check::text(&outcome, top);
+        let text = match (&self.options.markdown, &self.options.junit) {
+            (Some(ExportOutput::Stdout), _) => report::check::markdown(&outcome, top),
+            (_, Some(ExportOutput::Stdout)) => report::check::junit(&outcome, top),
+            _ => report::check::text(&outcome, top),
+        };
         out.write_all(text.as_bytes()).context("failed to write the outcome of the check")?;
         Ok(if outcome.passed() { 0 } else { EXCEEDED })
     }

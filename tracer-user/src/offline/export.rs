@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use nix::unistd::{AccessFlags, access};
 use tempfile::NamedTempFile;
 
 use super::{
@@ -165,6 +166,8 @@ impl Output {
         // A link stays a link: what it leads to is replaced.
         let place = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
         let dir = place.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // What fails below names a file that is nobody's business.
+        access(&dir.join("."), AccessFlags::W_OK).map_err(io::Error::from).with_context(failed)?;
         let file = tempfile::Builder::new()
             .prefix(".memtrace-bpf-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))

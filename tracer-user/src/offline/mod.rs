@@ -17,6 +17,7 @@ pub use check::{CheckOptions, Gate, GateOptions, check};
 pub use diff::{DiffOptions, diff};
 pub use export::{ExportOptions, ExportOutput, export};
 pub use growth::{GrowthOptions, growth};
+pub use output::{NamedFile, check_distinct};
 pub use report::{RecordingReportOptions, report};
 pub use resymbolize::{ResymbolizeOptions, resymbolize};
 pub use verdict::{VerdictOptions, verdict};

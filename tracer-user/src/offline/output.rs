@@ -3,10 +3,10 @@
 use std::{
     fs,
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::options::JsonTarget;
 
@@ -55,9 +55,40 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Whether both are one file, by whatever name or link.
+/// A file that a command reads or writes, with what the user calls it: `--json`, `the recording`.
+pub type NamedFile<'a> = (&'a str, &'a Path);
+
+/// Holds that nothing is written over what is read, or by two.
+///
+/// # Errors
+/// A file that is to be written is one of the others.
+pub fn check_distinct(read: &[NamedFile<'_>], written: &[NamedFile<'_>]) -> anyhow::Result<()> {
+    for (at, (what, path)) in written.iter().enumerate() {
+        let mut others = read.iter().chain(&written[..at]);
+        if let Some((other, _)) = others.find(|(_, other)| is_same_file(path, other)) {
+            bail!("failed to write `{}`: {what} and {other} are one file", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// Whether both are one file, by whatever name or link, that there is or that would be made. What devices and pipes are given is
+/// no file.
 pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
-    let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
-    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
+    let identity = |path: &Path| {
+        let metadata = fs::metadata(path).ok()?;
+        Some((metadata.is_file(), metadata.dev(), metadata.ino()))
+    };
+    match (identity(one), identity(other)) {
+        (Some(one), Some(other)) => one.0 && one == other,
+        (None, None) => matches!((place(one), place(other)), (Some(one), Some(other)) if one == other),
+        _ => false,
+    }
+}
+
+/// Where a file that is not there yet would lie.
+fn place(path: &Path) -> Option<PathBuf> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Some(fs::canonicalize(dir).ok()?.join(path.file_name()?))
 }

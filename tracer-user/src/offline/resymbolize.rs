@@ -36,14 +36,17 @@ pub fn resymbolize(options: &ResymbolizeOptions) -> anyhow::Result<u8> {
         }
     }
     let recording = read(&options.path)?;
-    for problem in &recording.problems {
-        eprintln!("memtrace-bpf: note: `{}`: {}", escaped(&path.to_string()), escaped(problem));
-    }
     let mut roots = options.debug_dirs.clone();
     roots.extend(SymbolizeOptions::default().debug_roots);
     let mut symbolizer = Symbolizer::new(SymbolizeOptions { debug_roots: roots, only_by_build_id: true });
     let found = symbolizer.resolve_locations(&recording.modules, locations(&recording), &|_| ());
     let (names, better) = best_of(&recording.names, &found);
+    if better.addresses > 0 {
+        rewrite_names(&options.path, &names).with_context(|| format!("failed to rewrite `{path}`"))?;
+    }
+    for problem in &recording.problems {
+        eprintln!("memtrace-bpf: note: `{}`: {}", escaped(&path.to_string()), escaped(problem));
+    }
 
     let mut stdout = io::stdout();
     if better.addresses == 0 {
@@ -55,7 +58,6 @@ pub fn resymbolize(options: &ResymbolizeOptions) -> anyhow::Result<u8> {
         )?;
         return Ok(0);
     }
-    rewrite_names(&options.path, &names).with_context(|| format!("failed to rewrite `{path}`"))?;
     writeln!(
         stdout,
         "{} of {} addresses got lines, {} got functions, {} got better names in all; {} have lines now",

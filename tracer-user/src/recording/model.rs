@@ -1,6 +1,6 @@
 //! What a recording holds. Plain data; how it lies in a file is the business of the file format.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::Arc, time::Duration};
 
 use super::{
     file::{packed::Packed, wire::Budget},
@@ -35,6 +35,8 @@ pub struct Recording {
     pub names: Names,
     /// What is wrong with the recording ("ends in the middle of snapshot 8: the tracer was killed"), one line each.
     pub problems: Vec<String>,
+    /// What came after the last snapshot is missing, or cannot be read.
+    pub is_cut: bool,
     pub(super) changes: Vec<Changes>,
     /// Totals at the last snapshot, by [`StackId`].
     pub(super) last: Vec<Totals>,
@@ -294,6 +296,8 @@ impl Recording {
             totals: info.totals,
             peak_at: info.peak_at,
             counters: info.counters.clone(),
+            pauses: self.pauses(index),
+            is_cut: self.is_cut && index + 1 == self.snapshots.len(),
             overhead: info.overhead,
             modules: self.modules.clone(),
             threads: self.threads.clone(),
@@ -341,6 +345,27 @@ impl Recording {
             (snapshot.memory, snapshot.ages) = (None, None);
         }
         snapshot
+    }
+
+    /// The pauses until a snapshot, of the program that it shows: exec begins the figures anew.
+    fn pauses(&self, index: usize) -> Vec<Range<Duration>> {
+        let exec = self.snapshots[..index].iter().rfind(|info| info.meta.trigger == Trigger::Exec);
+        let (began, until) = (exec.map_or(Duration::ZERO, |exec| exec.at), self.snapshots[index].at);
+        let mut pauses = Vec::new();
+        let mut since = None;
+        for sample in self.series.iter().filter(|sample| sample.at <= until) {
+            match since {
+                None if sample.paused => since = Some(sample.at),
+                Some(from) if !sample.paused => {
+                    pauses.push(from..sample.at);
+                    since = None;
+                }
+                _ => {}
+            }
+        }
+        pauses.extend(since.map(|from| from..until));
+        pauses.retain(|pause| pause.end > began);
+        pauses.into_iter().map(|pause| pause.start.max(began)..pause.end).collect()
     }
 
     /// The last snapshot whose blocks' ages were recorded.

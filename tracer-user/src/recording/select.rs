@@ -46,6 +46,13 @@ impl Reference {
     }
 }
 
+impl Reference {
+    /// Whether this stands for a snapshot in every recording, so that none can be labelled with it.
+    pub fn is_reserved(snapshot: &str) -> bool {
+        matches!(snapshot, "start" | "end" | "peak") || snapshot.parse::<usize>().is_ok()
+    }
+}
+
 impl Recording {
     /// Finds a snapshot by `start` (the first), `end` (the last), `peak`, its number as listed (from 0), or its label; of equal
     /// labels the last. `None` is the last snapshot.
@@ -55,19 +62,21 @@ impl Recording {
     pub fn find(&self, wanted: Option<&str>) -> Result<Which, SelectError> {
         let last = self.snapshots.len().checked_sub(1).ok_or(SelectError::Empty)?;
         let Some(wanted) = wanted else { return Ok(Which::Index(last)) };
-        let labelled = |info: &SnapshotInfo| info.meta.label.as_deref() == Some(wanted);
-        if let Some(index) = self.snapshots.iter().rposition(labelled) {
-            return Ok(Which::Index(index));
-        }
         match wanted {
             "start" => return Ok(Which::Index(0)),
             "end" => return Ok(Which::Index(last)),
             "peak" => return Ok(Which::Peak),
             _ => {}
         }
+        let labelled = |info: &SnapshotInfo| info.meta.label.as_deref() == Some(wanted);
         match wanted.parse::<usize>() {
             Ok(index) if index <= last => Ok(Which::Index(index)),
-            _ => Err(SelectError::Unknown { wanted: wanted.to_owned(), known: self.known_snapshots() }),
+            _ => self
+                .snapshots
+                .iter()
+                .rposition(labelled)
+                .map(Which::Index)
+                .ok_or_else(|| SelectError::Unknown { wanted: wanted.to_owned(), known: self.known_snapshots() }),
         }
     }
 

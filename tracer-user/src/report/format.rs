@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, ffi::OsStr, fmt::Write, path::Path};
 
+use tracer_common::counters::Counter;
+
 use crate::analysis::filter::last_names;
 
 /// Longest function name printed in one line, in characters. C++ names run to thousands.
@@ -49,6 +51,18 @@ pub fn grouped(number: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// A counter's value with what it counts: `2 calls that returned NULL or an error`, `1 call that …`.
+pub fn counted(amount: u64, counter: Counter) -> String {
+    let sentence = counter.sentence();
+    let (things, rest) = sentence.split_once(' ').unwrap_or((sentence, ""));
+    let thing = match things {
+        _ if amount != 1 => things,
+        "addresses" | "processes" => things.trim_end_matches("es"),
+        things => things.trim_end_matches('s'),
+    };
+    format!("{} {thing} {rest}", grouped(amount))
 }
 
 /// A share (0–1) in percent: two digits or one decimal, never a false zero.

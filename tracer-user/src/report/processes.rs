@@ -27,10 +27,14 @@ pub(super) fn header(snapshot: &Snapshot, domains: Domains) -> String {
         0 => String::new(),
         blocks => format!(", {} in {} left by ended ones", size(left.current_bytes), grouped(blocks)),
     };
-    let running = Totals {
-        current_bytes: totals.current_bytes.saturating_sub(left.current_bytes),
-        current_count: totals.current_count.saturating_sub(left.current_count),
-        ..*totals
+    // At the peak the total is that of running ones already.
+    let running = match snapshot.counted_until {
+        Some(_) => *totals,
+        None => Totals {
+            current_bytes: totals.current_bytes.saturating_sub(left.current_bytes),
+            current_count: totals.current_count.saturating_sub(left.current_count),
+            ..*totals
+        },
     };
     format!(
         "{}  {}  {} {} ({} running, {} ended)  {}current {}{}{at_end}  peak {}  {}allocated {} in {}  {}",

@@ -1,11 +1,11 @@
 //! The text report, in the form that tracemalloc's users know.
 
-use std::fmt::Write;
+use std::{fmt::Write, ops::Range, time::Duration};
 
 use tracer_common::{abi::StackEnd, counters::Counter};
 
 use super::{
-    format::{escaped, grouped, percent, short_path, shortened, size, size_f64},
+    format::{counted, escaped, grouped, percent, short_path, shortened, size, size_f64},
     owner, processes,
 };
 use crate::{
@@ -23,6 +23,7 @@ const MAX_ALIGNED: usize = 100;
 
 /// Counters that are no loss, but tell about the target.
 const DETAILS: &[Counter] = &[
+    Counter::FreesUnknown,
     Counter::Failed,
     Counter::FreesInherited,
     Counter::Execs,
@@ -170,20 +171,15 @@ fn sums(totals: &Totals, snapshot: &Snapshot) -> String {
 pub(super) fn losses(snapshot: &Snapshot) -> String {
     let counters = &snapshot.counters;
     let from_start = if snapshot.from_start { LOSSES_FROM_START } else { &[] };
-    let lost: Vec<String> = LOSSES
-        .iter()
-        .chain(from_start)
-        .filter(|&&counter| counters.get(counter) > 0)
-        .map(|&counter| {
-            let amount = grouped(counters.get(counter));
-            match counter {
-                Counter::BlocksFull => {
-                    format!("{amount} {}: {}", counter.sentence(), size(counters.get(Counter::BlocksFullBytes)))
-                }
-                counter => format!("{amount} {}", counter.sentence()),
-            }
-        })
-        .collect();
+    let counted_ones = LOSSES.iter().chain(from_start).filter(|&&counter| counters.get(counter) > 0).map(|&counter| {
+        let lost = counted(counters.get(counter), counter);
+        match counter {
+            Counter::BlocksFull => format!("{lost}: {}", size(counters.get(Counter::BlocksFullBytes))),
+            _ => lost,
+        }
+    });
+    let cut = snapshot.is_cut.then(|| "what came after this snapshot, for the recording is not whole".to_owned());
+    let lost: Vec<String> = counted_ones.chain(paused(&snapshot.pauses)).chain(cut).collect();
     let mut out = if lost.is_empty() { "nothing lost".to_owned() } else { format!("LOST: {}", lost.join("; ")) };
 
     let truncated: u64 = TRUNCATIONS.iter().map(|&(counter, _)| counters.get(counter)).sum();
@@ -200,6 +196,18 @@ pub(super) fn losses(snapshot: &Snapshot) -> String {
         let _infallible = write!(out, "; {share} of stacks truncated{live}: {}", reasons.join(", "));
     }
     out
+}
+
+/// What happened while the probes were taken away.
+fn paused(pauses: &[Range<Duration>]) -> Option<String> {
+    let lengths = pauses.iter().map(|pause| pause.end.saturating_sub(pause.start));
+    // A forged recording adds up to anything.
+    let seconds = lengths.fold(Duration::ZERO, Duration::saturating_add).as_secs_f64();
+    match pauses.len() {
+        0 => None,
+        1 => Some(format!("what happened in a pause of {seconds:.1} s")),
+        n => Some(format!("what happened in {n} pauses of {seconds:.1} s together")),
+    }
 }
 
 /// Live bytes whose stack is truncated, of all; `None` where nothing is live.
@@ -235,7 +243,7 @@ fn details(snapshot: &Snapshot) -> Option<String> {
         .iter()
         .chain(DETAILS)
         .filter(|&&counter| snapshot.counters.get(counter) > 0)
-        .map(|&counter| format!("{} {}", grouped(snapshot.counters.get(counter)), counter.sentence()))
+        .map(|&counter| counted(snapshot.counters.get(counter), counter))
         .collect();
     (!seen.is_empty()).then(|| format!("also seen: {}", seen.join("; ")))
 }

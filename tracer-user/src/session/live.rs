@@ -13,10 +13,11 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
+use thiserror::Error;
 use tokio::time::Instant;
 
 use super::{
-    control::Server,
+    control::{Answer, Server},
     events::{Event, Events, every},
     keys::{Key, Keys},
     memory::MemoryReads,
@@ -29,7 +30,7 @@ use super::{
 };
 use crate::{
     options::SessionOptions,
-    recording::{RecordError, Trigger},
+    recording::Trigger,
     target::{self, Process},
 };
 
@@ -53,14 +54,9 @@ pub struct Ended {
 /// # Errors
 /// Nothing of it can be traced, or a report cannot be written.
 pub async fn attach(options: SessionOptions) -> anyhow::Result<Ended> {
-    let output = Output::new(options.clone())?;
-    let reserved = reserve(&options)?;
-    // Each ends the session in order: the terminal is as before, the recording whole.
-    let mut wanted = vec![Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
-    if options.record.is_some() {
-        wanted.push(Signal::SIGUSR1);
-    }
-    let signals = Signals::block(&wanted)?;
+    let (output, reserved) = outputs(&options).map_err(Unusable)?;
+    // Each but the last ends the session in order: the terminal is as before, the recording whole.
+    let signals = Signals::block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1])?;
     let tracer = prepare_scope(&options, options.start_after.is_some(), &|what| output.progress(what))?;
     output.progress_done();
     let mut session = Session::new(tracer, None, Vec::new(), options, signals, output, reserved)?;
@@ -92,8 +88,7 @@ pub(super) fn prepare_scope(options: &SessionOptions, paused: bool, progress: &d
 /// # Errors
 /// It cannot be started or traced, or a report cannot be written.
 pub async fn run(command: &[OsString], options: SessionOptions) -> anyhow::Result<Ended> {
-    let output = Output::new(options.clone())?;
-    let reserved = reserve(&options)?;
+    let (output, reserved) = outputs(&options).map_err(Unusable)?;
     let mut child = Child::spawn(command)?;
     // Blocked after the spawn: the child has the signals as they were.
     let signals = Signals::block(&[
@@ -119,9 +114,15 @@ pub async fn run(command: &[OsString], options: SessionOptions) -> anyhow::Resul
     session.finish(followed)
 }
 
-/// Holds that the recording can be written, before anything is touched.
-fn reserve(options: &SessionOptions) -> Result<Option<Reserved>, RecordError> {
-    options.record.clone().map(Reserved::new).transpose()
+/// What the command line names cannot be used: nothing was begun.
+#[derive(Debug, Error)]
+#[error("{0:#}")]
+pub struct Unusable(anyhow::Error);
+
+/// Holds that patterns are well-formed and that reports and the recording can be written, before anything is touched.
+fn outputs(options: &SessionOptions) -> anyhow::Result<(Output, Option<Reserved>)> {
+    let output = Output::new(options.clone())?;
+    Ok((output, options.record.clone().map(Reserved::new).transpose()?))
 }
 
 /// Opens the child, which stands at its first instruction, and prepares its tracer.
@@ -288,10 +289,13 @@ impl Session {
         self.tracer.is_over()
     }
 
-    /// Whether the session ends. A child gets what only this process got; with a recording SIGUSR1 is the tracer's.
+    /// Whether the session ends. A child gets what only this process got; with a recording SIGUSR1 is the tracer's, as it is where
+    /// there is no child.
     fn signalled(&mut self, signal: Signal, origin: SignalOrigin) -> ControlFlow<()> {
-        if signal == Signal::SIGUSR1 && self.options.record.is_some() {
-            self.record(Trigger::Signal);
+        if signal == Signal::SIGUSR1 && (self.options.record.is_some() || self.child.is_none()) {
+            if let Answer::Refused { reason } = self.record_or_refuse(Trigger::Signal, None) {
+                eprintln!("memtrace-bpf: SIGUSR1 took no snapshot: {}", crate::report::escaped(&reason));
+            }
             return ControlFlow::Continue(());
         }
         if self.child.is_none() {

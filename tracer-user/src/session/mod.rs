@@ -27,7 +27,7 @@ mod tracer;
 mod who;
 
 pub use error::TraceError;
-pub use live::{Ended, attach, run};
+pub use live::{Ended, Unusable, attach, run};
 pub use output::Output;
 pub use read_module::plan_of;
 pub use spawn::SpawnError;

@@ -230,6 +230,7 @@ impl Tracer {
             began_at_ns: monotonic_ns(),
             begun: false,
             paused_since: wanted.paused.then_some(Duration::ZERO),
+            pauses: Vec::new(),
             notes: Vec::new(),
         };
         for note in notes {

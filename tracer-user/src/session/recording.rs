@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{output::Output, tracer::Tracer};
+use super::{attach::chain, output::Output, tracer::Tracer};
 use crate::{
     options::RecordOptions,
     recording::{Mark, RecordError, Recorder, Sample, SessionInfo, Slot, SnapshotMeta, Trigger},
@@ -30,6 +30,36 @@ pub(super) struct LiveRecording {
     n_of_earlier: usize,
     /// Bytes live at the last snapshot.
     last_bytes: u64,
+    missing: Missing,
+}
+
+/// Snapshots that could not be written.
+#[derive(Debug, Default)]
+struct Missing {
+    n: u64,
+    /// When the first of them was to be taken.
+    since: Duration,
+    /// What the notes say of them.
+    note: String,
+}
+
+impl Missing {
+    /// One more. The note that was, and the one that takes its place.
+    fn add(&mut self, at: Duration, trigger: Trigger, error: &RecordError) -> (String, String) {
+        self.n += 1;
+        let note = match self.n {
+            1 => {
+                self.since = at;
+                format!("a snapshot ({}) is missing", trigger.name())
+            }
+            n => {
+                let (from, to) = (self.since.as_secs_f64(), at.as_secs_f64());
+                format!("{n} snapshots are missing, the first at {from:.1} s, the last at {to:.1} s")
+            }
+        };
+        let note = format!("{note}: {}", chain(error));
+        (std::mem::replace(&mut self.note, note.clone()), note)
+    }
 }
 
 /// A snapshot that was taken.
@@ -85,7 +115,8 @@ impl LiveRecording {
         let number = self.n_snapshots();
         let meta = SnapshotMeta { trigger, label, unix_ns: unix_ns() };
         if let Err(error) = self.recorder.snapshot(&snapshot, meta) {
-            tracer.note(format!("a snapshot ({}) is missing: {error}", trigger.name()));
+            let (earlier, note) = self.missing.add(snapshot.duration, trigger, &error);
+            tracer.note_in_place_of(&earlier, note);
             return Err(error);
         }
         self.taken_at.push(taken_at);
@@ -169,7 +200,7 @@ impl LiveRecording {
 /// A full disk is no reason to end a session: what waits goes with the next snapshot.
 fn note_unwritten(tracer: &mut Tracer, written: Result<(), RecordError>) {
     if let Err(error) = written {
-        tracer.note(format!("samples and marks wait to be recorded: {error}"));
+        tracer.note(format!("samples and marks wait to be recorded: {}", chain(&error)));
     }
 }
 
@@ -232,6 +263,7 @@ impl Reserved {
             taken_at: Vec::new(),
             n_of_earlier: 0,
             last_bytes: 0,
+            missing: Missing::default(),
         })
     }
 }
@@ -243,5 +275,23 @@ impl Drop for Reserved {
         {
             log::debug!("failed to remove `{}`: {error}", self.options.path.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_missing_snapshot_counts() {
+        let error = || RecordError::Write { path: "a.mtb".into(), source: std::io::Error::other("no room") };
+        let mut missing = Missing::default();
+        let (earlier, first) = missing.add(Duration::from_millis(1200), Trigger::Interval, &error());
+        assert_eq!((&*earlier, &*first), ("", "a snapshot (interval) is missing: failed to write `a.mtb`: no room"));
+        missing.add(Duration::from_millis(1300), Trigger::Interval, &error());
+        let (earlier, third) = missing.add(Duration::from_millis(1500), Trigger::Signal, &error());
+        assert!(earlier.starts_with("2 snapshots are missing"), "{earlier}");
+        let said = "3 snapshots are missing, the first at 1.2 s, the last at 1.5 s: failed to write `a.mtb`: no room";
+        assert_eq!(third, said);
     }
 }

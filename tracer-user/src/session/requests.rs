@@ -1,6 +1,7 @@
 //! What the user asks of a running session, on the control socket, by signal, by key or by time: snapshots, marks, pauses.
 
 use super::{
+    attach::chain,
     control::{Answer, Asked, Request, Status},
     live::Session,
     recording::{LiveRecording, Taken},
@@ -9,6 +10,9 @@ use crate::recording::Trigger;
 
 /// What a session without `--record` says.
 const NO_RECORDING: &str = "the session keeps no recording (start it with --record FILE)";
+
+/// What one says that still waits.
+const NOT_BEGUN: &str = "tracing has not begun (--start-after)";
 
 impl Session {
     /// Carries out what was asked for on the control socket.
@@ -20,7 +24,7 @@ impl Session {
                 self.start()?;
                 Answer::Resumed
             }
-            _ if !self.begun => refused("tracing has not begun (--start-after)"),
+            _ if !self.begun => refused(NOT_BEGUN),
             Request::Snapshot { label } => self.record_or_refuse(Trigger::Command, label),
             Request::Mark { text } => match &mut self.recording {
                 Some(recording) => {
@@ -94,6 +98,9 @@ impl Session {
     }
 
     pub(super) fn record_or_refuse(&mut self, trigger: Trigger, label: Option<String>) -> Answer {
+        if !self.begun {
+            return Answer::Refused { reason: NOT_BEGUN.to_owned() };
+        }
         let Some(recording) = &mut self.recording else {
             return Answer::Refused { reason: NO_RECORDING.to_owned() };
         };
@@ -103,7 +110,7 @@ impl Session {
                 let (current_bytes, current_count) = (totals.current_bytes, totals.current_count);
                 Answer::Snapshot { number, current_bytes, current_count }
             }
-            Err(error) => Answer::Refused { reason: error.to_string() },
+            Err(error) => Answer::Refused { reason: chain(&error) },
         }
     }
 }

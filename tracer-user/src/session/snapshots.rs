@@ -59,6 +59,7 @@ impl Tracer {
         });
         let threads = self.thread_names(&raw_stacks);
         let (processes, stacks) = self.processes_and_stacks(raw_stacks);
+        let pause = self.paused_since.filter(|_| self.begun).map(|since| since..duration);
         Snapshot {
             target: self.target_info(),
             scope: self.scope_text(),
@@ -70,6 +71,7 @@ impl Tracer {
             overhead: self.overhead(&counters, duration),
             threads,
             counters,
+            pauses: self.pauses.iter().cloned().chain(pause).collect(),
             modules: self.files.files.all().iter().map(|loaded| Arc::clone(&loaded.module)).collect(),
             processes,
             stacks,

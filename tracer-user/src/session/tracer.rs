@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Range,
     sync::Arc,
     time::Duration,
 };
@@ -64,6 +65,8 @@ pub struct Tracer {
     pub(super) begun: bool,
     /// The probes are taken away since this time after the beginning.
     pub(super) paused_since: Option<Duration>,
+    /// The pauses that are over, since the beginning.
+    pub(super) pauses: Vec<Range<Duration>>,
     pub(super) notes: Vec<String>,
 }
 
@@ -156,6 +159,7 @@ impl Tracer {
         self.paused_since = None;
         if self.begun {
             self.kernel.resume();
+            self.pauses.push(since..self.elapsed());
             self.note(format!(
                 "paused from {:.1} s to {:.1} s: blocks allocated meanwhile are unknown, blocks freed meanwhile still count as live",
                 since.as_secs_f64(),
@@ -209,6 +213,14 @@ impl Tracer {
         log::info!("{note}");
         if !self.notes.contains(&note) && self.notes.len() < MAX_NOTES {
             self.notes.push(note);
+        }
+    }
+
+    /// The same for a note that says more than an earlier one, which it replaces.
+    pub(super) fn note_in_place_of(&mut self, earlier: &str, note: String) {
+        match self.notes.iter_mut().find(|known| *known == earlier) {
+            Some(known) => *known = note,
+            None => self.note(note),
         }
     }
 }

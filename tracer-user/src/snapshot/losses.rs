@@ -23,7 +23,7 @@ pub const LOSSES: &[Counter] = &[
 ];
 
 /// Counters that are a loss when every block was seen from the start, and ordinary after an attach.
-pub const LOSSES_FROM_START: &[Counter] = &[Counter::FreesUnknown, Counter::ReallocsUnknown];
+pub const LOSSES_FROM_START: &[Counter] = &[Counter::ReallocsUnknown];
 
 impl Counters {
     /// The losses that were met, each with its amount.

@@ -1,6 +1,6 @@
 //! The types of a snapshot. Knows neither BPF nor names.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use tracer_common::{
     abi::StackEnd,
@@ -32,6 +32,10 @@ pub struct Snapshot {
     pub peak_at: Option<Duration>,
     /// What was seen, lost, truncated or refused.
     pub counters: Counters,
+    /// When the probes were taken away, since tracing began, in the order of time; a pause that lasts ends with the snapshot.
+    pub pauses: Vec<Range<Duration>>,
+    /// What came after it is missing: it is the last whole one of a recording that is not.
+    pub is_cut: bool,
     /// The tool's own cost.
     pub overhead: Overhead,
     /// Code that frames can lie in, by [`ModuleId`].

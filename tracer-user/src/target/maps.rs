@@ -1,10 +1,6 @@
 //! `/proc/PID/maps`, parsed from bytes (paths need not be UTF-8).
 
-use std::{
-    ffi::OsStr,
-    os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, os::unix::ffi::OsStringExt as _, path::PathBuf};
 
 use tracer_common::addr::{FileOffset, UserAddr};
 
@@ -73,14 +69,39 @@ pub(super) fn parse_line(line: &[u8]) -> Option<MapEntry> {
         offset: FileOffset(hex(offset)?),
         device: (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?),
         inode,
-        path: Path::new(OsStr::from_bytes(path)).to_path_buf(),
+        path: unescaped(path),
         deleted,
     })
 }
 
+/// The kernel writes a newline of a path as `\012`, and nothing else otherwise than it is (`show_map_vma`, fs/proc/task_mmu.c): who
+/// has just that in a file's name is misunderstood.
+fn unescaped(path: &[u8]) -> PathBuf {
+    const NEWLINE: &[u8] = b"\\012";
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.windows(NEWLINE.len()).position(|window| window == NEWLINE) {
+        out.extend_from_slice(&rest[..at]);
+        out.push(b'\n');
+        rest = &rest[at + NEWLINE.len()..];
+    }
+    out.extend_from_slice(rest);
+    OsString::from_vec(out).into()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    #[test]
+    fn a_newline_in_a_path_is_one() {
+        let line =
+            b"7f00a000-7f00b000 r-xp 00002000 fe:01 4242                       /tmp/my\\012lib\\x.so (deleted)\n";
+        let [entry] = parse(line).try_into().expect("one line");
+        assert_eq!((entry.path.as_path(), entry.deleted), (Path::new("/tmp/my\nlib\\x.so"), true));
+    }
 
     #[test]
     fn a_deleted_library_with_spaces_in_its_path() {

@@ -215,7 +215,7 @@ fn losses_of_the_baseline_are_losses() {
     let base = Case { counters: [(Counter::ThreadsFull, 1)].into(), ..server() };
     let outcome = grown_since(&base, &server(), Limit::Share(0.05));
     assert_eq!(of(&outcome, Budget::Growth(Quantity::Peak)).verdict, Verdict::CannotTell(Unproven::Lost));
-    assert!(report::check::text(&outcome, 5).contains("LOST: baseline: 1 calls not seen"));
+    assert!(report::check::text(&outcome, 5).contains("LOST: baseline: 1 call not seen"));
 }
 
 #[test]

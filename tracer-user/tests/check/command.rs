@@ -77,6 +77,55 @@ fn markdown_is_appended_and_junit_replaced() {
 }
 
 #[test]
+fn an_outcome_is_never_written_over_what_is_read() {
+    let dir = folder();
+    fs::write(dir.path().join("leaks.supp"), "leak:cache_add\n").expect("writable");
+    std::os::unix::fs::symlink("base.mtb", dir.path().join("link.mtb")).expect("writable");
+    let budgets = ["new.mtb", "--max-peak", "1M", "--max-leaked", "1M", "--suppressions", "leaks.supp"];
+    let budgets = [&budgets[..], &["--baseline", "base.mtb", "--max-growth", "5%"]].concat();
+    let before = |name: &str| fs::read(dir.path().join(name)).expect("readable");
+    for (file, other) in [("new.mtb", "the recording"), ("link.mtb", "--baseline"), ("leaks.supp", "--suppressions")] {
+        let (holds, said) = (before(file), |option| refused(dir.path(), &[&budgets[..], &[option, file]].concat()));
+        assert!(said("--markdown").contains(&format!("failed to write `{file}`: --markdown and {other} are one file")));
+        assert!(said("--junit").contains(&format!("--junit and {other} are one file")));
+        assert_eq!(before(file), holds);
+    }
+    let twice = refused(dir.path(), &[&budgets[..], &["--markdown", "x", "--junit", "./x"]].concat());
+    assert!(twice.contains("failed to write `./x`: --junit and --markdown are one file"), "{twice}");
+    assert_eq!(run(dir.path(), &[&budgets[..], &["--markdown", "/dev/null", "--junit", "/dev/null"]].concat()).0, 3);
+}
+
+#[test]
+fn a_session_never_writes_over_what_it_reads() {
+    let dir = folder();
+    let refused = |arguments: &[&str]| {
+        let mut run = Command::new(env!("CARGO_BIN_EXE_memtrace-bpf"));
+        let output = run.arg("run").args(arguments).args(["--", "true"]).current_dir(dir.path()).output();
+        let output = output.expect("the binary starts");
+        assert_eq!((output.status.code(), &*output.stdout), (Some(2), &b""[..]));
+        String::from_utf8(output.stderr).expect("complaints are text")
+    };
+    let holds = fs::read(dir.path().join("base.mtb")).expect("readable");
+    let said = refused(&["--record", "base.mtb", "--check", "--baseline", "base.mtb", "--max-growth", "5%"]);
+    assert!(said.contains("failed to write `base.mtb`: --record and --baseline are one file"), "{said}");
+    assert_eq!(fs::read(dir.path().join("base.mtb")).expect("readable"), holds);
+    let said = refused(&["--record", "q", "--json", "./q"]);
+    assert!(said.contains("failed to write `./q`: --json and --record are one file"), "{said}");
+    assert!(!dir.path().join("q").exists());
+}
+
+#[test]
+fn a_dash_is_standard_output() {
+    let dir = folder();
+    let markdown = run(dir.path(), &["new.mtb", "--max-peak", "2M", "--markdown", "-"]).1;
+    assert!(markdown.starts_with("### ") && !markdown.contains("\nok"), "{markdown}");
+    let junit = run(dir.path(), &["new.mtb", "--max-peak", "2M", "--junit", "-"]).1;
+    assert!(junit.starts_with("<?xml") && !dir.path().join("-").exists());
+    let both = refused(dir.path(), &["new.mtb", "--max-peak", "2M", "--junit", "-", "--markdown", "-"]);
+    assert!(both.contains("standard output takes one of --markdown and --junit"), "{both}");
+}
+
+#[test]
 fn what_makes_no_sense_is_one_line() {
     let dir = folder();
     let said = |arguments: &[&str]| refused(dir.path(), arguments);
@@ -87,7 +136,14 @@ fn what_makes_no_sense_is_one_line() {
     assert!(said(&["new.mtb", "--max-growth", "5%"]).contains("--baseline"));
     assert!(said(&["new.mtb", "--baseline", "base.mtb"]).contains("--max-growth"));
     assert!(said(&["gone.mtb", "--max-peak", "1M"]).contains("`gone.mtb`"));
-    assert!(said(&["new.mtb@noon", "--max-peak", "1M"]).contains("no snapshot `noon` (known: 0 start"));
+    assert!(
+        said(&["new.mtb@noon", "--max-peak", "1M"])
+            .contains("snapshot in `new.mtb`: no snapshot `noon` (known: 0 start")
+    );
+    let baseline = ["new.mtb", "--baseline", "base.mtb@noon", "--max-growth", "5%"];
+    assert!(said(&baseline).contains("snapshot in `base.mtb`: no snapshot `noon`"));
+    assert!(said(&["new.mtb", "--max-peak", "-5"]).contains("`-5` is not a size"));
+    assert!(said(&["new.mtb", "--max-paek", "5"]).contains("found; tip: a similar argument exists: '--max-peak'"));
     assert!(said(&["new.mtb@0", "--max-leaked", "0"]).contains("leaks are what is live at exit"));
     assert!(said(&["new.mtb@0", "--max-site-growth", "1K"]).contains("earlier snapshot"));
     let nowhere = ["new.mtb", "--max-peak", "1M", "--junit", "no/such/dir/x.xml"];

@@ -208,7 +208,7 @@ fn every_format_with_room_tells_what_was_lost() {
         let bytes = export(&recording(), format, &ReportOptions::default(), false);
         let plain = if format == Format::Pprof { programs::gunzip(&bytes) } else { bytes };
         let text = String::from_utf8_lossy(&plain);
-        let is_told = text.contains("allocations counted without a stack") || text.contains("\"stacks_full\":1");
+        let is_told = text.contains("allocation counted without a stack") || text.contains("\"stacks_full\":1");
         assert!(is_told, "{}", format.name());
     }
 }

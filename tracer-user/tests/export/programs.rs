@@ -70,7 +70,7 @@ fn pprof_counts_what_the_recording_counts() {
     let peak = export(&recording(), Format::Pprof, &viewed(View::Peak), false);
     assert!(pprof(dir.path(), &peak, &["-top"]).contains("Type: peak_space\n"));
     let comments = pprof(dir.path(), &bytes, &["-comments"]);
-    assert!(comments.contains("allocations counted without a stack"), "{comments}");
+    assert!(comments.contains("allocation counted without a stack"), "{comments}");
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn flame_graphs_are_well_formed_and_say_the_sums() {
     let texts = assert_svg(&export(&recording(), Format::Flamegraph, &ReportOptions::default(), false));
     let says = |expected: &str| texts.iter().any(|text| text.contains(expected));
     assert!(says("live bytes of imgsrv (pid 4711), snapshot 2 end, 3.0 s"), "{texts:?}");
-    assert!(says("LOST: 1 allocations counted without a stack"), "{texts:?}");
+    assert!(says("LOST: 1 allocation counted without a stack"), "{texts:?}");
     assert!(says("all (5,952 bytes, 100%)"), "{texts:?}");
     assert!(says("cache_add (src/cache.c:42) (984 bytes, 16.53%)"), "{texts:?}");
 

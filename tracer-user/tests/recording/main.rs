@@ -17,7 +17,8 @@ use tracer_common::{
 };
 use tracer_user::{
     recording::{
-        Builder, ReadError, RecordError, Recorder, Recording, SessionInfo, SnapshotMeta, Which, rewrite_names,
+        Builder, ReadError, RecordError, Recorder, Recording, Sample, SessionInfo, SnapshotMeta, Trigger, Which,
+        rewrite_names,
     },
     snapshot::{
         Counters, Domain, Frame, ProcessEnd, ProcessId, ProcessStats, Snapshot, Stack, StackId, StackStats, Totals,
@@ -43,6 +44,7 @@ proptest! {
             Ok(read) => {
                 prop_assert_eq!(read.problems.len(), 1);
                 prop_assert!(read.problems[0].contains("the tracer was killed"), "{:?}", read.problems);
+                prop_assert!(read.is_cut);
                 let n = read.snapshots.len();
                 prop_assert_eq!(&read.snapshots[..], &whole.snapshots[..n]);
                 for index in (0..n).map(Which::Index) {
@@ -90,7 +92,7 @@ fn damage_in_the_middle_leaves_what_is_before_it() {
         format!("it is damaged at byte {middle} (the checksum differs): what follows is left out; 1 snapshot is whole");
     assert_eq!(read.problems, [expected]);
     // What lies behind the damage is not thrown away.
-    assert!(matches!(rewrite_names(&path, &Names::default()), Err(ReadError::Damaged(_))));
+    assert!(matches!(rewrite_names(&path, &Names::default()), Err(ReadError::DamagedAt { .. })));
     assert_eq!(fs::read(&path).expect("still there"), bytes);
 }
 
@@ -270,6 +272,9 @@ fn a_file_that_is_no_recording_is_not_overwritten() {
     fs::write(&path, "int main;").expect("there is room");
     let error = Recorder::create(&path, &SessionInfo::default()).expect_err("it is worth keeping");
     assert!(matches!(error, RecordError::Foreign { .. }), "{error}");
+    let error = Recorder::create(&path.join("a.mtb"), &SessionInfo::default()).expect_err("no folder");
+    let reason = std::error::Error::source(&error).expect("the system's reason").to_string();
+    assert!(!error.to_string().contains(&reason), "whoever prints both says it twice: {error}");
     assert_eq!(fs::read_to_string(&path).expect("still there"), "int main;");
 }
 
@@ -344,4 +349,27 @@ fn rewriting_names_changes_nothing_else() {
     rewrite_names(&path, &before.names).expect("there is room");
     assert_eq!(contents(&Recording::read(&path).expect("just written")), contents(&before));
     assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 1, "nothing is left beside it");
+}
+
+#[test]
+fn the_pauses_of_a_program_are_known_from_the_series() {
+    let seconds = Duration::from_secs;
+    let mut builder = Builder::new(SessionInfo::default());
+    let mut at = |n, paused, trigger| {
+        builder.sample(Sample { at: seconds(n), paused, ..Sample::default() });
+        let snapshot = Snapshot { duration: seconds(n), ..Snapshot::default() };
+        builder.snapshot(&snapshot, SnapshotMeta { trigger, ..SnapshotMeta::default() });
+    };
+    at(0, false, Trigger::Start);
+    at(2, true, Trigger::Pause);
+    at(3, true, Trigger::Interval);
+    at(5, false, Trigger::Interval);
+    at(6, true, Trigger::Exec);
+    at(9, true, Trigger::End);
+    let recording = builder.finish(Names::default());
+    let pauses = |index| recording.snapshot(Which::Index(index)).pauses;
+    assert_eq!((pauses(0), pauses(2)), (vec![], vec![seconds(2)..seconds(3)]));
+    assert_eq!(pauses(3), [seconds(2)..seconds(5)]);
+    assert_eq!(pauses(5), [seconds(6)..seconds(9)], "exec began the figures anew");
+    assert_eq!(recording.snapshot(Which::Peak).pauses, pauses(5));
 }

@@ -163,3 +163,21 @@ fn the_recording_of_a_killed_tracer_is_named_at_open() {
     assert!(text.contains("its end is missing"), "{text}");
     assert!(text.contains("it holds no names: 1 of 1 addresses found theirs in the files of this machine"), "{text}");
 }
+
+#[test]
+fn a_damaged_recording_is_left_as_it_is() {
+    let dir = TempDir::new().expect("a folder for tests");
+    let program = Program::build(dir.path());
+    let root = program.debug_root(dir.path());
+    let recording = dir.path().join("a.mtb");
+    program.record(&recording, Path::new("/nowhere/keep")).finish(&Names::default()).expect("there is room");
+    let mut bytes = fs::read(&recording).expect("just written");
+    *bytes.last_mut().expect("the chunk of the end") ^= 1;
+    fs::write(&recording, &bytes).expect("there is room");
+
+    let output = run(&["resymbolize".as_ref(), recording.as_os_str(), "--debug-dir".as_ref(), root.as_os_str()]);
+    let said = String::from_utf8(output.stderr).expect("messages are UTF-8");
+    assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("a.mtb`: it is damaged at byte ") && !said.contains("at its start"), "{said}");
+    assert_eq!(fs::read(&recording).expect("still there"), bytes);
+}

@@ -202,6 +202,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                 }),
                 notes,
                 processes,
+                ..Snapshot::default()
             }
         },
     )

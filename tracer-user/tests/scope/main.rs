@@ -114,7 +114,7 @@ fn at_the_peak_of_all_what_had_ended_holds_what_it_left() {
     let text = text_of(&dir, "report web.mtb@peak --by process");
     expect_golden("report_peak.txt", &text);
     assert!(
-        text.contains("current 166 KiB (29.5 KiB in 302 left by ended ones)  peak 166 KiB"),
+        text.contains("current 166 KiB, 29.5 KiB in 302 left by ended ones  peak 166 KiB"),
         "blocks are not known: {text}"
     );
     // Another peak, before `batch` ended, `sh` had its exec, and 101 was there.

@@ -55,6 +55,14 @@ pub enum ReadError {
     /// It is damaged before the session is described.
     #[error("it is damaged at its start: {0}")]
     Damaged(Malformed),
+    /// It is damaged, and what lies behind cannot be kept.
+    #[error("it is damaged at byte {at} ({why}): what follows, which may be of use to someone, would be lost")]
+    DamagedAt {
+        /// Where.
+        at: u64,
+        /// How.
+        why: Malformed,
+    },
 }
 
 /// The most memory that reading a recording of this size takes, in bytes; what would take more is refused as damaged.
@@ -261,6 +269,7 @@ impl State {
             }
             None => None,
         };
+        recording.is_cut = problem.is_some();
         recording.problems.extend(problem);
         if let Some(Kind(kind)) = unknown.first() {
             let kind = kind.escape_ascii();

@@ -44,8 +44,7 @@ pub fn rewrite_names(path: &Path, names: &Names) -> Result<(), ReadError> {
             Ok(Some((Kind::NAMES, _))) => {}
             Ok(Some((Kind::END, _))) => has_end = true,
             Ok(Some((kind, packed))) => write(&mut new, kind, &packed)?,
-            // What lies behind the damage may be of use to someone.
-            Err(Stop::Damaged(_, why)) => return Err(ReadError::Damaged(why)),
+            Err(Stop::Damaged(at, why)) => return Err(ReadError::DamagedAt { at, why }),
             Err(Stop::Io(error)) => return Err(error.into()),
         }
     }

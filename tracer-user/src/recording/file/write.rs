@@ -37,7 +37,7 @@ const MAX_WAITING: usize = 60;
 #[derive(Debug, Error)]
 pub enum RecordError {
     /// The file cannot be made.
-    #[error("failed to create `{}`: {source}", path.display())]
+    #[error("failed to create `{}`", path.display())]
     Create {
         /// The file.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub enum RecordError {
         path: PathBuf,
     },
     /// Nothing more can be appended: the disk is full, a quota reached. What was written before is whole.
-    #[error("failed to write `{}`: {source}", path.display())]
+    #[error("failed to write `{}`", path.display())]
     Write {
         /// The file.
         path: PathBuf,

@@ -7,7 +7,7 @@ use crate::{
         Allowed, Budget, Check, Doubt, Found, Limit, Offender, Outcome, Quantity, SiteName, Suppressed, Unproven,
         Verdict,
     },
-    report::format::{escaped, grouped, percent, short_path, shortened, size},
+    report::format::{counted, escaped, grouped, percent, short_path, shortened, size},
 };
 
 /// Which process; of many, that the budgets are for all of them.
@@ -94,7 +94,7 @@ pub(super) const fn unproven(reason: Unproven) -> &'static str {
 /// Why figures may be too low.
 pub(super) fn doubt(doubt: &Doubt) -> String {
     match doubt {
-        Doubt::Lost(counter, amount) => format!("{} {}", grouped(*amount), counter.sentence()),
+        Doubt::Lost(counter, amount) => counted(*amount, *counter),
         Doubt::Paused => "tracing was paused for a while".to_owned(),
         Doubt::Broken(what) => format!("the recording is not whole: {}", escaped(what)),
     }

@@ -22,9 +22,9 @@ const SECTIONS: &[Section] = &[
         "MOST CALLS TO ALLOCATION FUNCTIONS",
         |totals| totals.allocated_count,
         |totals| {
-            let calls = grouped(totals.allocated_count);
             format!(
-                "{calls} allocations of {} in all, {} at the peak",
+                "{} of {} in all, {} at the peak",
+                several(totals.allocated_count, "allocation"),
                 size(totals.allocated_bytes),
                 size(totals.peak_bytes)
             )
@@ -34,11 +34,11 @@ const SECTIONS: &[Section] = &[
         "PEAK MEMORY CONSUMERS",
         |totals| totals.peak_bytes,
         |totals| {
-            let blocks = grouped(totals.peak_count);
             format!(
-                "{} in {blocks} blocks at the peak, of {} allocations",
+                "{} in {} at the peak, of {}",
                 size(totals.peak_bytes),
-                grouped(totals.allocated_count)
+                several(totals.peak_count, "block"),
+                several(totals.allocated_count, "allocation")
             )
         },
     ),
@@ -49,18 +49,23 @@ const SECTIONS: &[Section] = &[
             let share = totals.freed_within_1ms_count as f64 / totals.allocated_count.max(1) as f64;
             let temporary = grouped(totals.freed_within_1ms_count);
             format!(
-                "{temporary} freed within 1 ms, {} of {} allocations",
+                "{temporary} freed within 1 ms, {} of {}",
                 percent(share),
-                grouped(totals.allocated_count)
+                several(totals.allocated_count, "allocation")
             )
         },
     ),
     (
         "MEMORY STILL HELD",
         |totals| totals.current_bytes,
-        |totals| format!("{} in {} blocks", size(totals.current_bytes), grouped(totals.current_count)),
+        |totals| format!("{} in {}", size(totals.current_bytes), several(totals.current_count, "block")),
     ),
 ];
+
+/// `1 block`, `2 blocks`.
+fn several(n: u64, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(n), if n == 1 { "" } else { "s" })
+}
 
 /// Writes the sections, then the totals.
 pub(super) fn write(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> {
@@ -142,5 +147,6 @@ fn totals(source: &Source<'_>, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "peak RSS of the target: {} (highest of {n} samples)", size(highest))?;
     }
     let running = if source.snapshot.target.running { " (still running: not all of it is a leak)" } else { "" };
-    writeln!(out, "total memory leaked: {} in {} blocks{running}", size(sum.current_bytes), grouped(sum.current_count))
+    let blocks = several(sum.current_count, "block");
+    writeln!(out, "total memory leaked: {} in {blocks}{running}", size(sum.current_bytes))
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use nix::unistd::geteuid;
 
 use super::{Answer, MAX_MESSAGE_BYTES, PATIENCE, Request, Status, place};
 
@@ -30,7 +31,7 @@ pub fn ask(session: Option<u32>, request: &Request) -> anyhow::Result<Answer> {
     let Some(socket) = socket else {
         let running = || list(&found);
         match session {
-            _ if found.is_empty() => bail!("no session is running (start one: memtrace-bpf --pid N --record FILE)"),
+            _ if found.is_empty() => bail!("{} (start one: memtrace-bpf --pid N --record FILE)", none_running()),
             Some(pid) => bail!("no session traces pid {pid} (running: {})", running()),
             None => bail!("which session? --session PID (running: {})", running()),
         }
@@ -39,6 +40,11 @@ pub fn ask(session: Option<u32>, request: &Request) -> anyhow::Result<Answer> {
         Answer::Refused { reason } => bail!("the session with pid {} refused: {reason}", socket.pid),
         answer => Ok(answer),
     }
+}
+
+/// Said where none is found: only root finds those of others.
+pub fn none_running() -> &'static str {
+    if geteuid().is_root() { "no session is running" } else { "no session of yours is running; root finds all" }
 }
 
 /// How each running session is, by the target's id; or one's reason for not telling.

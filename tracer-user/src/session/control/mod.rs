@@ -9,10 +9,13 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use client::{ask, sessions};
+pub use client::{ask, none_running, sessions};
 pub(super) use server::{Asked, Server};
 
-use crate::report::format::{escaped, grouped, size};
+use crate::{
+    recording::Reference,
+    report::format::{escaped, grouped, size},
+};
 
 /// Longest label or mark in bytes.
 pub const MAX_TEXT_BYTES: usize = 256;
@@ -104,6 +107,11 @@ impl Request {
             Self::Mark { text } => ("mark", text),
             Self::Snapshot { label: None } | Self::Pause | Self::Resume | Self::Status => return Ok(()),
         };
+        if what == "label" && (Reference::is_reserved(text) || text.contains('@')) {
+            return Err(format!(
+                "`{text}` cannot be a label: REC@TEXT has start, end, peak and numbers for itself, and ends at the last @"
+            ));
+        }
         match text.len() {
             0 => Err(format!("an empty {what} says nothing")),
             1..=MAX_TEXT_BYTES => Ok(()),
@@ -139,7 +147,9 @@ impl fmt::Display for Status {
         }
         write!(f, ": {} in {} blocks", size(*current_bytes), grouped(*current_count))?;
         match n_snapshots {
+            Some(1) => f.write_str(", 1 snapshot"),
             Some(n) => write!(f, ", {n} snapshots"),
+            None if seconds.is_none() => Ok(()),
             None => f.write_str(", no recording"),
         }
     }
@@ -156,6 +166,28 @@ mod tests {
         assert!(mark(1).is_ok() && mark(MAX_TEXT_BYTES).is_ok());
         assert!(Request::Snapshot { label: Some(String::new()) }.check().is_err());
         assert!(Request::Snapshot { label: None }.check().is_ok());
+    }
+
+    #[test]
+    fn a_label_hides_no_snapshot_and_can_be_asked_for() {
+        let label = |text: &str| Request::Snapshot { label: Some(text.to_owned()) }.check();
+        for bad in ["start", "end", "peak", "0", "12", "a@b"] {
+            let why = label(bad).expect_err(bad);
+            assert!(why.starts_with(&format!("`{bad}` cannot be a label")), "{why}");
+        }
+        assert!(["Peak", "at the end", "1st", "-1", "1.5"].into_iter().all(|text| label(text).is_ok()));
+        assert!(Request::Mark { text: "peak".to_owned() }.check().is_ok());
+    }
+
+    #[test]
+    fn a_session_that_has_not_begun_says_nothing_of_its_recording() {
+        let status = |seconds, n_snapshots| {
+            let comm = "server".to_owned();
+            Status { pid: 1, comm, seconds, paused: false, current_bytes: 0, current_count: 0, n_snapshots }.to_string()
+        };
+        assert_eq!(status(None, None), "pid 1 (server), not begun: 0 B in 0 blocks");
+        assert_eq!(status(Some(2), None), "pid 1 (server), traced for 2 s: 0 B in 0 blocks, no recording");
+        assert!(status(Some(2), Some(1)).ends_with(", 1 snapshot"));
     }
 
     #[test]
