@@ -97,7 +97,7 @@ fn record_until_killed() -> Result<()> {
         match recorder.snapshot(&snapshot(n), SnapshotMeta { unix_ns: n, ..SnapshotMeta::default() }) {
             Ok(()) => writeln!(out, "written {n}")?,
             Err(error) => {
-                writeln!(out, "full {error}")?;
+                writeln!(out, "full {:#}", anyhow::Error::from(error))?;
                 go.next().context("killed instead")??;
             }
         }

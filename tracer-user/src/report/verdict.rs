@@ -76,9 +76,16 @@ fn sentence(verdict: &Verdict) -> String {
         Conclusion::FreeOrUnseen => format!(
             "{held} {rss} resident for {live} live that were seen: the other ~{not_live} are free memory or blocks that were not seen (from before tracing, or lost), not told apart"
         ),
-        Conclusion::FreeOrMapped => format!(
-            "{held} {rss} resident for {live} live: the other ~{not_live} are free memory of an allocator or mapped for something else, not told apart"
-        ),
+        Conclusion::FreeOrMapped => {
+            let (seen, unseen) = if verdict.is_complete {
+                ("", "")
+            } else {
+                (" that were seen", "blocks that were not seen (from before tracing, or lost), ")
+            };
+            format!(
+                "{held} {rss} resident for {live} live{seen}: the other ~{not_live} are {unseen}free memory of an allocator or mapped for something else, not told apart"
+            )
+        }
     }
 }
 
