@@ -4,6 +4,7 @@
 //! and closes the balance. Nothing here waits by sleeping: programs and tracer hand over through pipes.
 
 mod balance;
+mod c_library;
 mod cgroups;
 pub mod docker;
 pub mod docs;
@@ -21,6 +22,7 @@ pub mod terminal;
 mod truth;
 
 pub use balance::{check_balance, check_mapping_balance, check_stacks, counter, walks_at_a_root};
+pub use c_library::sites_of_libc;
 pub use cgroups::Cgroups;
 pub use guard::{Guard, Output, TIME_OUT, piped};
 pub use oracle::{HeaptrackEvents, heaptrack, valgrind};

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use memtrace_tests::{
     Program, Report, Session, clean,
     process::{Target, Tracing, check_code_is_as_in_files, children, send, status_kib},
-    tracer,
+    sites_of_libc, tracer,
 };
 use tempfile::TempDir;
 use tracer_common::counters::Counter;
@@ -133,21 +133,7 @@ struct Probes {
 impl Probes {
     fn of(target: &Target) -> Result<Self> {
         let pid = target.pid();
-        let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-        let library =
-            maps.lines().find_map(|map| Some(map.split_once('/')?.1).filter(|path| path.contains("/libc.so")));
-        let library = Path::new("/").join(library.context("the target has a C library")?);
-        let plan = tracer_user::plan::plan(&fs::read(&library)?)?;
-        let wanted = plan.sites.iter().filter(|site| ["malloc", "free"].contains(&site.symbol));
-        let bindings: Vec<Binding> = wanted
-            .map(|site| Binding {
-                shape: site.shape,
-                offset: site.file_offset,
-                cookie: site.cookie(),
-                return_probe: site.return_probe,
-            })
-            .collect();
-        ensure!(bindings.len() == 2, "{bindings:?}");
+        let (library, bindings) = sites_of_libc(pid, &["malloc", "free"])?;
         Ok(Self { pid, library, bindings })
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use memtrace_tests::{Cgroups, Program, process::Target};
+use memtrace_tests::{Cgroups, Program, process::Target, sites_of_libc};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use tracer_common::{
     abi::{Target as Process, TargetState, target_flags},
@@ -54,21 +54,7 @@ struct Figures {
 impl Tracer {
     /// Nothing is a target yet; everything that becomes one counts.
     fn new(program: &Target, sizes: TableSizes) -> Result<Self> {
-        let maps = fs::read_to_string(format!("/proc/{}/maps", program.pid()))?;
-        let library =
-            maps.lines().find_map(|map| Some(map.split_once('/')?.1).filter(|path| path.contains("/libc.so")));
-        let library = Path::new("/").join(library.context("the program has a C library")?);
-        let plan = tracer_user::plan::plan(&fs::read(&library)?)?;
-        let wanted = plan.sites.iter().filter(|site| ["malloc", "realloc", "free"].contains(&site.symbol));
-        let bindings: Vec<Binding> = wanted
-            .map(|site| Binding {
-                shape: site.shape,
-                offset: site.file_offset,
-                cookie: site.cookie(),
-                return_probe: site.return_probe,
-            })
-            .collect();
-        ensure!(bindings.len() == 3, "{bindings:?}");
+        let (library, bindings) = sites_of_libc(program.pid(), &["malloc", "realloc", "free"])?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let mut kernel = Kernel::load(sizes, false)?;
         let notices = {

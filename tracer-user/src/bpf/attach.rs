@@ -22,6 +22,7 @@ use super::{
     kernel::Kernel,
     trace_events::{Heirs, TraceEvents},
 };
+use crate::plan::ProbeSite;
 
 /// Why a probe could not be attached.
 #[derive(Debug, Error)]
@@ -84,6 +85,12 @@ pub struct Binding {
     pub cookie: SiteCookie,
     /// Whether the call's return is probed too.
     pub return_probe: bool,
+}
+
+impl From<&ProbeSite> for Binding {
+    fn from(site: &ProbeSite) -> Self {
+        Self { shape: site.shape, offset: site.file_offset, cookie: site.cookie(), return_probe: site.return_probe }
+    }
 }
 
 /// A probe on the target: what it takes to attach it again.

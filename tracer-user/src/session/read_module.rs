@@ -100,7 +100,7 @@ impl ReadModule {
                 misdescribed = plan.problems.iter().find(is_named).map(ToString::to_string);
                 problems.extend(plan.problems.iter().map(ToString::to_string));
                 exits = plan.sites.iter().flat_map(|site| site.exits.iter().copied()).collect();
-                bindings(&plan)
+                plan.sites.iter().map(Binding::from).collect()
             }
             (ModuleKind::File, Err(error)) => {
                 problems.push(error.to_string());
@@ -180,18 +180,6 @@ fn debug_file_of(loaded: &LoadedModule) -> Option<Vec<u8>> {
     std::io::Seek::rewind(&mut file).ok()?;
     (&file).take(MAX_DEBUG_FILE_BYTES).read_to_end(&mut bytes).ok()?;
     Some(bytes)
-}
-
-fn bindings(plan: &ProbePlan) -> Vec<Binding> {
-    plan.sites
-        .iter()
-        .map(|site| Binding {
-            shape: site.shape,
-            offset: site.file_offset,
-            cookie: site.cookie(),
-            return_probe: site.return_probe,
-        })
-        .collect()
 }
 
 fn library_notice(loaded: &LoadedModule, bytes: &[u8]) -> Option<LibraryNotice> {
