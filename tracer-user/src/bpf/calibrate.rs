@@ -1,7 +1,7 @@
 //! What a trap costs on this host: measured on a function of our own, so that the share of the target's time that the probes
 //! take can be estimated.
 
-use std::{error::Error, io, os::fd::AsFd as _, path::Path, time::Instant};
+use std::{error::Error, os::fd::AsFd as _, path::Path, time::Instant};
 
 use aya::programs::{
     ProgramError, UProbe,
@@ -12,7 +12,7 @@ use tracer_common::counters::Counter;
 use crate::snapshot::Counters;
 
 use super::{
-    kernel::Kernel,
+    kernel::{Kernel, os_error},
     trace_events::{Heirs, TraceEvents},
 };
 
@@ -62,7 +62,7 @@ impl Kernel {
         let bare = time_calls();
         // Both probes stay until the object goes: to take one away waits for a grace period of the kernel (0.1 s on 6.18).
         let timed = self.time_own(offset).or_else(|error| {
-            self.uprobes_refused = is_refusal(error.as_ref());
+            self.uprobes_refused = matches!(os_error(error.as_ref()), Some(libc::EACCES | libc::EPERM));
             log::debug!("no uprobes of our own: {error}");
             self.time_events(offset)
         });
@@ -100,17 +100,6 @@ impl Kernel {
 }
 
 const OWN_FILE: &str = "/proc/self/exe";
-
-fn is_refusal(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return matches!(io.raw_os_error(), Some(libc::EACCES | libc::EPERM));
-        }
-        cause = error.source();
-    }
-    false
-}
 
 /// Mean seconds of one call.
 fn time_calls() -> f64 {

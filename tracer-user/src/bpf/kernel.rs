@@ -25,7 +25,10 @@ use super::{
     attach::Site, btf, events::Notices, mappings::Ranges, mmap::MappedArray, tables::TableSizes, targets::TargetNumber,
     trace_events::TraceEvents,
 };
-use crate::snapshot::Counters;
+use crate::{
+    snapshot::Counters,
+    text::{causes, chain},
+};
 
 /// The compiled object; see `tracer-ebpf/prebuilt/manifest.json` for what it was built from.
 static OBJECT: &[u8] =
@@ -56,18 +59,16 @@ pub enum LoadError {
 }
 
 fn remedy(error: &EbpfError) -> &'static str {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return match io.raw_os_error() {
-                Some(libc::EPERM | libc::EACCES) => " (needs CAP_BPF and CAP_PERFMON; try sudo)",
-                Some(libc::ENOMEM) => " (not enough memory for the tables; see --max-live-blocks)",
-                _ => "",
-            };
-        }
-        source = error.source();
+    match os_error(error) {
+        Some(libc::EPERM | libc::EACCES) => " (needs CAP_BPF and CAP_PERFMON; try sudo)",
+        Some(libc::ENOMEM) => " (not enough memory for the tables; see --max-live-blocks)",
+        _ => "",
     }
-    ""
+}
+
+/// The number of the system's error that is behind one of aya's.
+pub(super) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    causes(error).find_map(|error| error.downcast_ref::<io::Error>())?.raw_os_error()
 }
 
 /// The loaded object and its tables. Dropping it detaches every probe.
@@ -151,7 +152,7 @@ impl Kernel {
         let level: u8 = if verbose { 4 } else { 0 };
         loader.override_global("AYA_LOG_LEVEL", &level, false);
         let task = btf::task_layout().unwrap_or_else(|error| {
-            log::warn!("forks are not followed: {}", error_chain(&error));
+            log::warn!("forks are not followed: {}", chain(&error));
             TaskLayout::default()
         });
         let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
@@ -323,11 +324,6 @@ impl Kernel {
             unsafe { std::ptr::write_volatile(control.cast::<u8>().add(offset).cast::<T>(), value) };
         }
     }
-}
-
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
 fn memlock_bytes(map: &MapData) -> u64 {

@@ -5,6 +5,7 @@ use crate::{
     bpf::{AttachError, Heirs, Reach, monotonic_ns},
     options::Placement,
     snapshot::ModuleId,
+    text::chain,
 };
 
 impl Tracer {
@@ -99,10 +100,4 @@ impl Tracer {
         }
         Ok(())
     }
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }

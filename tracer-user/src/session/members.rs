@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, sync::Arc};
 use tracer_common::abi::{Target, TargetState, target_flags};
 
 use super::{
-    attach::chain,
     error::{TraceError, check_return_probes},
     files::Unplaced,
     program::go_on,
@@ -18,6 +17,7 @@ use crate::{
     scope::Facts,
     snapshot::ModuleId,
     target::{Process, ProcessError},
+    text::chain,
 };
 
 impl Tracer {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{attach::chain, output::Output, tracer::Tracer};
+use super::{output::Output, tracer::Tracer};
 use crate::{
     options::RecordOptions,
     recording::{Mark, RecordError, Recorder, Sample, SessionInfo, Slot, SnapshotMeta, Trigger},
@@ -14,6 +14,7 @@ use crate::{
     snapshot::{MappedBytes, ProcessMemory, Totals},
     symbolize::Names,
     target::memory,
+    text::chain,
 };
 
 /// A recording being made.

@@ -1,12 +1,11 @@
 //! What the user asks of a running session, on the control socket, by signal, by key or by time: snapshots, marks, pauses.
 
 use super::{
-    attach::chain,
     control::{Answer, Asked, Request, Status},
     live::Session,
     recording::{LiveRecording, Taken},
 };
-use crate::recording::Trigger;
+use crate::{recording::Trigger, text::chain};
 
 /// What a session without `--record` says.
 const NO_RECORDING: &str = "the session keeps no recording (start it with --record FILE)";
