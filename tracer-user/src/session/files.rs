@@ -44,9 +44,8 @@ pub(super) struct TracedFiles {
     /// By [`ModuleId`], as far as they were taken in.
     facts: Vec<FileFacts>,
     tables: RowTables<Vec<u8>>,
-    how: HowToRead,
-    /// Files that are being read.
     reads: Reads,
+    /// Files that are being read.
     unread: HashSet<ModuleId>,
 }
 
@@ -65,8 +64,7 @@ impl TracedFiles {
             files: Files::default(),
             facts: Vec::new(),
             tables: RowTables::new(0),
-            reads: Reads::new(how.clone()),
-            how,
+            reads: Reads::new(how),
             unread: HashSet::new(),
         }
     }
@@ -107,7 +105,7 @@ impl TracedFiles {
         let read = |id: &ModuleId| {
             let loaded = self.files.get(*id);
             progress(&loaded.module.path.to_string_lossy());
-            (*id, self.how.read(loaded))
+            (*id, self.reads.how.read(loaded))
         };
         fresh.iter().map(read).collect()
     }
@@ -177,7 +175,7 @@ impl TracedFiles {
         let is_mapped =
             |function: &SpecFunction| mapped.iter().any(|id| function.is_of(&self.files.get(*id).module.path));
         let missing =
-            self.how.allocators.iter().flat_map(|spec| &spec.functions).find(|function| !is_mapped(function))?;
+            self.reads.how.allocators.iter().flat_map(|spec| &spec.functions).find(|function| !is_mapped(function))?;
         Some(TraceError::Allocator {
             reason: format!("`{}` is not mapped (mapped: {})", missing.module, self.names(mapped)),
         })

@@ -10,7 +10,8 @@ use crate::target::LoadedModule;
 
 /// The thread, from the first file on, and the way to it.
 pub(super) struct Reads {
-    how: HowToRead,
+    /// What is looked for.
+    pub(super) how: HowToRead,
     jobs: Option<mpsc::Sender<LoadedModule>>,
     finished: UnboundedSender<Unplaced>,
     /// Until it is taken.

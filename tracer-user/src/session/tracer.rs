@@ -210,8 +210,11 @@ impl Tracer {
 
     /// Adds a note to all later snapshots, once.
     pub fn note(&mut self, note: String) {
+        if self.notes.contains(&note) {
+            return;
+        }
         log::info!("{note}");
-        if !self.notes.contains(&note) && self.notes.len() < MAX_NOTES {
+        if self.notes.len() < MAX_NOTES {
             self.notes.push(note);
         }
     }
